@@ -1,0 +1,26 @@
+"""One contract per table: what it holds, and what every row of it promises.
+
+Importing the package registers every contract. Look one up with `contract("raw.attendance")`.
+"""
+
+from engagement_pipeline.contracts import inputs, journal, marts, scores, signals
+from engagement_pipeline.contracts.contract import (
+    Column,
+    Contract,
+    ContractViolationError,
+    contract,
+    contracts,
+)
+
+__all__ = [
+    "Column",
+    "Contract",
+    "ContractViolationError",
+    "contract",
+    "contracts",
+    "inputs",
+    "journal",
+    "marts",
+    "scores",
+    "signals",
+]

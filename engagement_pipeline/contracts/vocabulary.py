@@ -1,0 +1,62 @@
+"""The closed word lists that columns take their values from, and built-in spellings of them.
+
+Only words belong here; what a level *means* is in `scoring.levels`, and how a raw value is
+folded onto a word is in `ingest.vocabulary`.
+"""
+
+LEVELS = ("highly_engaged", "moderate", "at_risk", "new", "inactive")
+"""Engagement levels, from most to least engaged, with `new` apart from the scale."""
+
+USER_LABELS = {
+    "highly_engaged": "Highly engaged",
+    "moderate": "Active",
+    "at_risk": "Reconnecting",
+    "new": "New",
+    "inactive": "Taking a break",
+}
+"""What a member may be told of a level. A member never reads the level's own name."""
+
+AT_RISK_REASONS = ("lapsed", "never_activated")
+
+LABEL_SOURCES = ("llm", "llm_cached", "rules", "vetoed", "fallback", "budget")
+
+ATTENDANCE_STATUSES = (
+    "registered",
+    "attended",
+    "partial",
+    "no_show",
+    "cancelled",
+    "waitlisted",
+)
+
+ATTENDANCE_STATUS_SPELLINGS = {
+    "yes": "registered",
+    "going": "registered",
+    "rsvp": "registered",
+    "no": "cancelled",
+    "declined": "cancelled",
+    "waitlist": "waitlisted",
+    "noshow": "no_show",
+    "absent": "no_show",
+    "present": "attended",
+    "checked_in": "attended",
+}
+
+INTERACTION_TYPES = (
+    "message",
+    "command",
+    "callback",
+    "voice",
+    "document",
+    "sticker",
+    "reaction",
+    "inline_query",
+)
+
+ROLES = ("member", "admin")
+
+OVERRIDE_ACTIONS = ("override", "clear")
+OVERRIDE_HISTORY_ACTIONS = ("override", "clear", "expire")
+
+ORG_SETTINGS = ("highly_engaged_min", "moderate_min", "new_member_days", "inactive_days")
+"""The settings that an organisation may set for itself."""
