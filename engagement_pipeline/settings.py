@@ -1,0 +1,245 @@
+"""Every knob: its unit, default and bounds, and where its value came from.
+
+Values come from code, then `engagement.toml` in the home folder, then the environment
+(`ENGAGEMENT_…`). Only knobs belong here; what they do is in the room that takes them as arguments.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+PROJECT_FOLDER = Path(__file__).resolve().parent.parent
+ENV_PREFIX = "ENGAGEMENT_"
+SETTINGS_FILE = "engagement.toml"
+
+
+class SettingsError(ValueError):
+    """A setting has a value it may not have; the text names it, what was expected and found."""
+
+
+class Settings(BaseSettings):
+    """All settings of the pipeline. `load_settings` is the way to get one."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, validate_default=True
+    )
+
+    profile: Literal["test", "production"] = Field(
+        "production", description="`production` refuses values that only make sense in tests."
+    )
+    home: Path = Field(
+        PROJECT_FOLDER, description="Folder that holds `data/`, `.dagster/` and `engagement.toml`."
+    )
+    source: Path | None = Field(
+        None, description="Folder of input tables; default `data/raw` in the home folder."
+    )
+    sql_folder: Path = Field(
+        PROJECT_FOLDER / "dbt_like_sql", description="Folder of the SQL models."
+    )
+    classifier: Literal["auto", "rules"] = Field(
+        "auto", description="Who gives the levels; `auto` takes the best that is set up."
+    )
+    highly_engaged_min: int = Field(
+        3,
+        ge=1,
+        le=1_000,
+        description="Events attended in 90 days that make a member highly engaged. Per org.",
+    )
+    moderate_min: int = Field(
+        1,
+        ge=1,
+        le=1_000,
+        description="Events attended in 90 days that make a member moderately engaged. Per org.",
+    )
+    new_member_days: int = Field(
+        60, ge=0, le=3_650, description="Days since joining during which a member is new. Per org."
+    )
+    inactive_days: int = Field(
+        180,
+        ge=1,
+        le=3_650,
+        description="Days without activity that make a member inactive. Per org.",
+    )
+    significant_sections: tuple[str, ...] = Field(
+        ("work_history", "skills"),
+        description="Profile sections whose update counts as activity.",
+    )
+    stale_override_days: int = Field(
+        90, ge=1, le=3_650, description="Days after which an override without expiry is stale."
+    )
+    max_reject_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of a file's rows that may be rejected before the whole file is refused.",
+    )
+    max_reject_rows: int = Field(
+        20, ge=0, le=1_000_000, description="Rejected rows of a file that are always tolerated."
+    )
+    batch_rows: int = Field(
+        250_000, ge=1_000, le=5_000_000, description="Rows of a file held in memory at once."
+    )
+    slice_rows: int = Field(
+        12_000_000,
+        ge=1_000,
+        description="Rows of activity from which signals are computed at "
+        "once; more are worked off in slices of members.",
+    )
+    orgs_per_run: int = Field(
+        0, ge=0, le=100_000, description="Organisations that one run classifies at most; 0: all."
+    )
+    keep_snapshots: int = Field(
+        7, ge=1, le=365, description="Published files kept in `data/published/history`."
+    )
+    lock_timeout_seconds: float = Field(
+        60,
+        ge=0,
+        le=3_600,
+        description="Seconds to wait for another process to let go of the warehouse.",
+    )
+    memory_limit_mb: int = Field(
+        2_048, ge=128, le=1_048_576, description="Megabytes DuckDB may use before it spills."
+    )
+    min_free_disk_mb: int = Field(
+        200, ge=0, le=1_048_576, description="Megabytes of free disk without which no run starts."
+    )
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: InitSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, and that over the file in the home folder."""
+        home = Path(init_settings.init_kwargs["home"])
+        return (
+            init_settings,
+            env_settings,
+            TomlConfigSettingsSource(settings_cls, home / SETTINGS_FILE),
+        )
+
+    @model_validator(mode="after")
+    def _thresholds_agree(self) -> Self:
+        if self.moderate_min > self.highly_engaged_min:
+            raise ValueError(
+                f"moderate_min ({self.moderate_min}) must not be above highly_engaged_min "
+                f"({self.highly_engaged_min})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _production_is_safe(self) -> Self:
+        if self.profile == "production" and self.max_reject_share > 0.5:
+            raise ValueError(
+                "max_reject_share above 0.5 lets mostly broken files in; the profile "
+                f"`production` refuses it (found {self.max_reject_share})"
+            )
+        return self
+
+    @property
+    def data_folder(self) -> Path:
+        return self.home / "data"
+
+    @property
+    def source_folder(self) -> Path:
+        """Where input tables are looked for."""
+        return self.source or self.data_folder / "raw"
+
+    @property
+    def sample_folder(self) -> Path:
+        return self.data_folder / "sample"
+
+    @property
+    def warehouse_path(self) -> Path:
+        return self.data_folder / "warehouse.duckdb"
+
+    @property
+    def spool_folder(self) -> Path:
+        """Scratch space beside the warehouse: unpacked files, and what DuckDB spills."""
+        return self.data_folder / "spool"
+
+    @property
+    def published_folder(self) -> Path:
+        return self.data_folder / "published"
+
+    @property
+    def published_path(self) -> Path:
+        return self.published_folder / "engagement.duckdb"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.home / ".dagster"
+
+
+def _home() -> Path:
+    return Path(os.environ.get(f"{ENV_PREFIX}HOME") or PROJECT_FOLDER).expanduser().resolve()
+
+
+def load_settings(**given: Any) -> Settings:
+    """The settings in force; `given` values win over the file and the environment.
+
+    Raises:
+        SettingsError: names each bad setting, what was expected and what was found.
+    """
+    found = {"home": _home()} | {name: v for name, v in given.items() if v is not None}
+    try:
+        return Settings(**found)
+    except ValidationError as error:
+        listed = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']} (found {_shown(e)})"
+            for e in error.errors()
+        )
+        raise SettingsError(f"settings: {listed}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(
+            f"{found['home']}/{SETTINGS_FILE}: expected TOML, found: {error}"
+        ) from None
+
+
+def _shown(error: Mapping[str, Any]) -> str:
+    # A model-wide check reports every setting as its input, the secret ones included.
+    return "the values above" if isinstance(error["input"], dict) else repr(error["input"])
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One setting as it is shown to people; a secret's value is masked."""
+
+    name: str
+    value: str
+    came_from: str
+    description: str
+
+
+def knobs(settings: Settings) -> list[Knob]:
+    """Every setting with its value, where that came from, and what it does."""
+    toml_path = settings.home / SETTINGS_FILE
+    in_file: dict[str, Any] = tomllib.loads(toml_path.read_text()) if toml_path.exists() else {}
+    rows = []
+    for name, field in type(settings).model_fields.items():
+        variable = str(field.validation_alias or f"{ENV_PREFIX}{name.upper()}")
+        value = getattr(settings, name)
+        if variable in os.environ:
+            came_from = f"environment {variable}"
+        elif name in in_file:
+            came_from = str(toml_path)
+        elif value == field.default:
+            came_from = "default"
+        else:
+            came_from = "given"
+        rows.append(Knob(name, str(value), came_from, field.description or ""))
+    return rows

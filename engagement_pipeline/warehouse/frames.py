@@ -1,0 +1,63 @@
+"""Frames in and out of DuckDB, by column name and without a detour over pyarrow."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from engagement_pipeline.contracts import Contract
+from engagement_pipeline.warehouse.connection import Connection
+
+_INCOMING = "incoming_frame"
+
+
+class _ArrowStream:
+    """Hands a frame over by the Arrow C stream: DuckDB would ask a Polars frame for pyarrow."""
+
+    def __init__(self, frame: pl.DataFrame) -> None:
+        self._frame = frame
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self._frame.__arrow_c_stream__(requested_schema)
+
+
+def append(connection: Connection, target: str, frame: pl.DataFrame) -> None:
+    """Add the rows of `frame` to the table `target`, matching columns by name."""
+    if frame.is_empty():
+        return
+    connection.register(_INCOMING, _ArrowStream(frame))
+    try:
+        names = ", ".join(f'"{name}"' for name in frame.columns)
+        connection.execute(f"INSERT INTO {target} BY NAME SELECT {names} FROM {_INCOMING}")
+    finally:
+        connection.unregister(_INCOMING)
+
+
+def replace_all(connection: Connection, contract: Contract, frame: pl.DataFrame) -> None:
+    """Make `frame` the whole content of the contract's table."""
+    connection.execute(f"DELETE FROM {contract.full_name}")
+    append(connection, contract.full_name, frame)
+
+
+def query(
+    connection: Connection, sql: str, parameters: Mapping[str, Any] | None = None
+) -> pl.DataFrame:
+    """The rows of a query, instants as `Datetime("us", "UTC")`."""
+    frame = pl.DataFrame(connection.sql(sql, params=dict(parameters or {})))
+    return frame.with_columns(
+        pl.col(name).dt.replace_time_zone("UTC") if _is_other_utc(dtype) else pl.col(name)
+        for name, dtype in frame.schema.items()
+    )
+
+
+def read_table(connection: Connection, contract: Contract) -> pl.DataFrame:
+    """All rows of a table, in its contract's columns and types."""
+    names = ", ".join(f'"{name}"' for name in contract.column_names)
+    return query(connection, f"SELECT {names} FROM {contract.full_name}").cast(
+        contract.polars_schema
+    )
+
+
+def _is_other_utc(dtype: pl.DataType) -> bool:
+    # DuckDB 2 and 1.5 name the session's zone differently ("UTC", "Etc/UTC").
+    return isinstance(dtype, pl.Datetime) and dtype.time_zone not in (None, "UTC")
