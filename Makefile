@@ -1,0 +1,61 @@
+# Everything a person or a machine does with the project. Needs Python >= 3.11, pip and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+SHELL := /bin/bash
+
+.PHONY: demo test lint types walls check test-duckdb2 bench ui lock docs clean
+
+demo: $(VENV)/.installed  ## sample data, the daily run, and a table of what was published
+	$(BIN)/engagement demo
+
+ui: $(VENV)/.installed  ## the Dagster UI on http://127.0.0.1:3000
+	$(BIN)/engagement ui
+
+test: $(VENV)/.installed-dev  ## all tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+check: lint types walls test  ## what must pass before a change lands
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+walls: $(VENV)/.installed-dev
+	$(BIN)/lint-imports
+
+test-duckdb2: $(VENV)/.installed-dev  ## the tests that touch DuckDB, on its next major version
+	$(PYTHON) -m venv --clear $(VENV)/duckdb2 --system-site-packages
+	echo "$(CURDIR)/$$(echo $(VENV)/lib/python3*/site-packages)" > $$(echo $(VENV)/duckdb2/lib/python3*/site-packages)/project.pth
+	$(VENV)/duckdb2/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-duckdb2.lock
+	$(VENV)/duckdb2/bin/python -m pytest -n $(WORKERS) tests/contracts tests/integration tests/unit/warehouse
+
+bench: $(VENV)/.installed-dev  ## all benchmarks; writes docs/performance.md
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.installed-dev  ## the generated data dictionary
+	$(BIN)/python -m docs.generate
+
+lock: $(VENV)/.installed-dev  ## pin anew what pyproject.toml asks for
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra build $(LOCK_OPTIONS) -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --all-extras -c requirements.lock $(LOCK_OPTIONS) -o requirements-dev.lock
+	echo "duckdb==2.0.0" | $(BIN)/uv pip compile - $(LOCK_OPTIONS) -o requirements-duckdb2.lock
+LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
