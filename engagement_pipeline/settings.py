@@ -98,7 +98,11 @@ class Settings(BaseSettings):
         "once; more are worked off in slices of members.",
     )
     orgs_per_run: int = Field(
-        0, ge=0, le=100_000, description="Organisations that one run classifies at most; 0: all."
+        0,
+        ge=0,
+        le=100_000,
+        description="Organisations that one scheduled run classifies at most; 0: all. "
+        "The rest go to further runs.",
     )
     keep_snapshots: int = Field(
         7, ge=1, le=365, description="Published files kept in `data/published/history`."

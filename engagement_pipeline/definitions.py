@@ -1,0 +1,35 @@
+"""The code location: everything that Dagster finds, put together and nothing more."""
+
+import dagster as dg
+
+from engagement_pipeline.defs.gate import gate
+from engagement_pipeline.defs.ingest import RAW_ASSETS
+from engagement_pipeline.defs.jobs import JOBS
+from engagement_pipeline.defs.marts import publish_marts
+from engagement_pipeline.defs.resources import PipelineResource
+from engagement_pipeline.defs.schedules import SCHEDULES
+from engagement_pipeline.defs.scoring import classify_orgs, override_history
+from engagement_pipeline.defs.sensors import SENSORS
+from engagement_pipeline.defs.signals import member_signals_asset
+
+
+def build_defs(**resource_overrides: object) -> dg.Definitions:
+    """All definitions; `resource_overrides` is the door for tests."""
+    return dg.Definitions(
+        assets=[
+            *RAW_ASSETS,
+            member_signals_asset,
+            classify_orgs,
+            override_history,
+            publish_marts,
+            gate,
+        ],
+        jobs=JOBS,  # type: ignore[arg-type]
+        schedules=SCHEDULES,
+        sensors=SENSORS,
+        resources={"pipeline": PipelineResource(), **resource_overrides},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_defs()

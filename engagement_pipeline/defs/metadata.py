@@ -1,0 +1,72 @@
+"""How tables are shown in Dagster: specs, column schemas and the metadata that all share."""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+
+from engagement_pipeline.contracts import Contract
+
+OWNERS = ["team:data"]
+WAREHOUSE_POOL = "warehouse"
+
+DAILY = dg.FreshnessPolicy.cron(deadline_cron="0 6 * * *", lower_bound_delta=timedelta(hours=3))
+"""Red when nothing came between 03:00 and 06:00 UTC: the daily run starts at 04:00."""
+
+
+def asset_key(contract: Contract) -> dg.AssetKey:
+    """Schema and table of the warehouse are the asset's key."""
+    return dg.AssetKey([contract.schema, contract.name])
+
+
+def column_schema(contract: Contract) -> dg.TableSchema:
+    """The contract's columns as the Dagster UI lists them."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=column.name,
+                type=column.sql_type,
+                description=column.description,
+                constraints=dg.TableColumnConstraints(
+                    nullable=column.is_nullable,
+                    unique=contract.key == (column.name,),
+                    other=[f"one of: {', '.join(column.allowed)}"] if column.allowed else [],
+                ),
+            )
+            for column in contract.columns
+        ],
+        constraints=dg.TableConstraints(
+            other=[f"unique: {', '.join(contract.key)}"] if contract.key else []
+        ),
+    )
+
+
+def table_spec(
+    contract: Contract,
+    *,
+    group: str,
+    deps: Iterable[dg.AssetKey],
+    kinds: Sequence[str] = ("duckdb",),
+    code_version: str = "1",
+    metadata: dict[str, Any] | None = None,
+    **options: Any,
+) -> dg.AssetSpec:
+    """The asset that writes a contract's table."""
+    return dg.AssetSpec(
+        asset_key(contract),
+        deps=list(deps),
+        description=contract.description,
+        group_name=group,
+        owners=OWNERS,
+        kinds=set(kinds),
+        code_version=code_version,
+        metadata={"dagster/column_schema": column_schema(contract), **(metadata or {})},
+        **options,
+    )
+
+
+def counts_table(rows: Iterable[tuple[str, int]], *, title: str, unit: str) -> str:
+    """A small Markdown table of counts, or `none`."""
+    listed = [f"| {name} | {count:,} |" for name, count in rows]
+    return "\n".join([f"| {title} | {unit} |", "| --- | ---: |", *listed]) if listed else "none"

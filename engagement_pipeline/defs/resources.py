@@ -1,0 +1,73 @@
+"""What every asset is given: the settings in force, and what the run was started with."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+from pydantic import Field
+
+from engagement_pipeline.scoring.classifier import Classifier
+from engagement_pipeline.scoring.rules import RulesClassifier
+from engagement_pipeline.settings import Settings, load_settings
+from engagement_pipeline.warehouse.connection import Warehouse
+
+
+class BadRunOptionError(ValueError):
+    """A run option has a value it may not have; the text names it, expected and found."""
+
+
+class PipelineResource(dg.ConfigurableResource[None]):
+    """Options of one run. What is left empty comes from the settings."""
+
+    home: str = Field("", description="Home folder of the pipeline. Empty: that of the settings.")
+    source: str = Field(
+        "", description="Folder with the input tables. Empty: the setting `source`."
+    )
+    as_of: str = Field(
+        "",
+        description="The moment to compute everything for, as ISO 8601 in UTC, such as "
+        "`2026-01-31T04:00:00Z`. Empty: the run's start.",
+    )
+    classifier: str = Field("", description="Who gives the levels. Empty: the setting.")
+    orgs: list[str] = Field(
+        [], description="Classify only these organisations. Empty: all that are due."
+    )
+
+    def settings(self) -> Settings:
+        """The settings in force for this run."""
+        return load_settings(
+            home=self.home or None, source=self.source or None, classifier=self.classifier or None
+        )
+
+    def warehouse(self) -> Warehouse:
+        return Warehouse.of(self.settings())
+
+    def levels_from(self) -> Classifier:
+        """The classifier that the settings choose."""
+        return RulesClassifier()
+
+    def moment(self, run_start: datetime) -> datetime:
+        """The run's `as_of`: as given, or its start."""
+        return parse_moment(self.as_of) if self.as_of else run_start
+
+
+def parse_moment(text: str) -> datetime:
+    """An ISO 8601 moment; without a zone it is read as UTC.
+
+    Raises:
+        BadRunOptionError: the text is no moment.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadRunOptionError(
+            f"as_of: expected a moment such as 2026-01-31T04:00:00Z, found {text!r}"
+        ) from None
+    return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+
+
+def run_start(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> datetime:
+    """When the run started: the one clock reading that all its steps share."""
+    record = context.instance.get_run_record_by_id(context.run_id)
+    if record is None or record.start_time is None:
+        return datetime.now(UTC)
+    return datetime.fromtimestamp(record.start_time, UTC)

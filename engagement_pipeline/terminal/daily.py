@@ -1,0 +1,144 @@
+"""The daily run from a terminal: refresh, classify and publish, and what came of it."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from engagement_pipeline.defs.partitions import ORGS, org_id_of
+from engagement_pipeline.defs.resources import parse_moment
+from engagement_pipeline.defs.runs import bury_dead_runs
+from engagement_pipeline.defs.scoring import CLASSIFICATIONS
+from engagement_pipeline.settings import Settings
+from engagement_pipeline.terminal import reading
+from engagement_pipeline.terminal.running import JobRun, dagster_instance, org_tags, run_job
+from engagement_pipeline.warehouse.connection import check_free_disk
+from engagement_pipeline.warehouse.published import NotPublishedError
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did: its jobs, what failed, and what is published now."""
+
+    jobs: list[JobRun]
+    seconds: float
+    published: list[Row] = field(default_factory=list)
+    levels: list[Row] = field(default_factory=list)
+    rejects: list[Row] = field(default_factory=list)
+
+    @property
+    def failures(self) -> list[str]:
+        return [failure for job in self.jobs for failure in job.failures]
+
+    def as_dict(self) -> Row:
+        return {**asdict(self), "failures": self.failures}
+
+
+def run(
+    settings: Settings, *, as_of: str | None, org_ids: Sequence[str], is_verbose: bool = False
+) -> Outcome:
+    """Refresh, then classify and publish; the second only if the first went well."""
+    started = time.monotonic()
+    check_free_disk(settings.data_folder, settings.min_free_disk_mb)
+    moment = parse_moment(as_of).isoformat() if as_of else ""
+    options = {
+        "home": str(settings.home),
+        "source": str(settings.source_folder),
+        "classifier": settings.classifier,
+        "as_of": moment,
+        "orgs": list(org_ids),
+    }
+    with dagster_instance(settings) as instance:
+        jobs = [run_job(instance, "refresh", options=options, is_verbose=is_verbose)]
+        if jobs[0].is_success:
+            tags = org_tags(instance, org_ids)
+            jobs.append(
+                run_job(instance, "classify", options=options, tags=tags, is_verbose=is_verbose)
+            )
+    return _outcome(settings, jobs, started)
+
+
+def override(
+    settings: Settings, job_name: str, op: str, config: Mapping[str, Any], *, is_verbose: bool
+) -> Outcome:
+    """Take in one decision of an admin, then publish."""
+    started = time.monotonic()
+    given = {name: value for name, value in config.items() if value is not None}
+    options = {"home": str(settings.home)}
+    with dagster_instance(settings) as instance:
+        jobs = [
+            run_job(
+                instance,
+                job_name,
+                options=options,
+                ops={op: {"config": given}},
+                is_verbose=is_verbose,
+            )
+        ]
+        if jobs[0].is_success:
+            jobs.append(run_job(instance, "publish", options=options, is_verbose=is_verbose))
+    return Outcome(jobs, time.monotonic() - started)
+
+
+def _outcome(settings: Settings, jobs: list[JobRun], started: float) -> Outcome:
+    try:
+        shown = (
+            reading.published_tables(settings),
+            reading.levels_by_org(settings),
+            reading.rejects_by_reason(settings),
+        )
+    except NotPublishedError:
+        shown = ([], [], [])
+    return Outcome(jobs, time.monotonic() - started, *shown)
+
+
+def status(settings: Settings) -> dict[str, list[Row]]:
+    """What is published, the last run of each job, and the organisations left failed."""
+    try:
+        found = {
+            "published": reading.published_tables(settings),
+            "members_by_level": reading.levels_by_org(settings),
+        }
+    except NotPublishedError:
+        found = {"published": []}
+    with dagster_instance(settings) as instance:
+        bury_dead_runs(instance)
+        found["last_runs"] = list(_last_runs(instance))
+        found["organisations_left_failed"] = list(_failed_orgs(instance))
+    return found
+
+
+def _last_runs(instance: dg.DagsterInstance) -> list[Row]:
+    rows = []
+    for job_name in ("refresh", "classify", "publish"):
+        records = instance.get_run_records(dg.RunsFilter(job_name=job_name), limit=1)
+        for record in records:
+            run = record.dagster_run
+            started = record.start_time and datetime.fromtimestamp(record.start_time, UTC)
+            rows.append(
+                {
+                    "job": job_name,
+                    "status": run.status.value,
+                    "started": started,
+                    "seconds": (record.end_time or 0) - (record.start_time or 0)
+                    if record.end_time
+                    else None,
+                    "run": run.run_id,
+                }
+            )
+    return rows
+
+
+def _failed_orgs(instance: dg.DagsterInstance) -> list[Row]:
+    keys = instance.get_dynamic_partitions(str(ORGS.name))
+    states = instance.get_status_by_partition(CLASSIFICATIONS, keys, ORGS) or {}
+    return [
+        {"organisation": org_id_of(key)}
+        for key, state in states.items()
+        if state is not None and state.name == "FAILED"
+    ]

@@ -1,0 +1,77 @@
+"""What a run would do, worked out without doing any of it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from engagement_pipeline.defs.resources import parse_moment
+from engagement_pipeline.defs.scoring import thresholds_of
+from engagement_pipeline.ingest import digest, discover
+from engagement_pipeline.scoring import due
+from engagement_pipeline.scoring.rules import RulesClassifier
+from engagement_pipeline.settings import Settings
+from engagement_pipeline.terminal.reading import Row
+from engagement_pipeline.warehouse import classifications as stored
+from engagement_pipeline.warehouse import signals as stored_signals
+from engagement_pipeline.warehouse.connection import Connection, Warehouse
+from engagement_pipeline.warehouse.loading import loaded_digests
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The work of a run and its price. With the rules there are no calls, and nothing to pay."""
+
+    new_files: int
+    due_orgs: int
+    members: int
+    profiles: int = 0
+    cached: int = 0
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+
+    def as_row(self) -> Row:
+        return asdict(self)
+
+
+def plan(settings: Settings, *, as_of: str | None, org_ids: Sequence[str]) -> Plan:
+    """The plan of `run` with these options.
+
+    `members` are those of the last signals: who is a member then shows only once the new files
+    are in.
+    """
+    contents = [
+        (table, digest(file.path).sha256)
+        for table, files in discover(settings.source_folder).files.items()
+        for file in files
+    ]
+    if not settings.warehouse_path.exists():
+        return Plan(new_files=len(contents), due_orgs=len(org_ids), members=0)
+    with Warehouse.of(settings).open() as connection:
+        new = [sha for table, sha in contents if sha not in loaded_digests(connection, table)]
+        orgs = stored.stored_orgs(connection)
+        if org_ids:
+            orgs = [org for org in orgs if org.org_id in org_ids]
+        if not new:
+            orgs = _due(connection, settings, orgs, as_of)
+    return Plan(len(new), len(orgs), sum(org.members for org in orgs))
+
+
+def _due(
+    connection: Connection, settings: Settings, orgs: list[stored.StoredOrg], as_of: str | None
+) -> list[stored.StoredOrg]:
+    """The due ones; without a fixed moment the signals move on, and all are due."""
+    snapshot = stored_signals.snapshot(connection)
+    if snapshot is None or as_of is None or parse_moment(as_of) != snapshot.as_of:
+        return orgs
+    defaults = thresholds_of(settings)
+    digests = {
+        org.org_id: due.org_digest(
+            org,
+            signals_digest=snapshot.inputs_digest,
+            defaults=defaults,
+            classifier=RulesClassifier(),
+        )
+        for org in orgs
+    }
+    return due.due_orgs(orgs, digests, stored.org_runs(connection, as_of=snapshot.as_of))

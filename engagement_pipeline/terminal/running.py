@@ -1,0 +1,113 @@
+"""Running the project's Dagster jobs in this process, recorded in the project's own instance."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from engagement_pipeline.defs.partitions import ORGS, partition_key, range_tags
+from engagement_pipeline.defs.runs import busy_with, cli_tags
+from engagement_pipeline.settings import PROJECT_FOLDER, Settings
+
+
+class BusyError(RuntimeError):
+    """Another run is at work; the text names it."""
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """How a job ended: its run, and what each failed step said."""
+
+    job_name: str
+    run_id: str
+    is_success: bool
+    failures: tuple[str, ...]
+
+
+def prepare_dagster_home(settings: Settings) -> None:
+    """Put the project's instance settings where Dagster looks for them."""
+    home = settings.dagster_home.resolve()
+    home.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(PROJECT_FOLDER / "dagster.yaml", home / "dagster.yaml")
+    os.environ["DAGSTER_HOME"] = str(home)
+    # Runs that Dagster starts in other processes must find the same home.
+    os.environ["ENGAGEMENT_HOME"] = str(settings.home)
+
+
+@contextmanager
+def dagster_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The project's instance, the one that the Dagster UI shows."""
+    prepare_dagster_home(settings)
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+def run_job(
+    instance: dg.DagsterInstance,
+    job_name: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    ops: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
+    is_verbose: bool = False,
+) -> JobRun:
+    """Run a job here and now; `options` are the pipeline resource's.
+
+    Raises:
+        BusyError: a run of one of the jobs that exclude each other is at work.
+    """
+    # Loading all definitions takes a second, which `engagement query` need not wait for.
+    from engagement_pipeline.definitions import defs
+    from engagement_pipeline.defs.jobs import EXCLUSIVE_JOBS
+
+    busy = busy_with(instance, *EXCLUSIVE_JOBS)
+    if busy:
+        raise BusyError(f"{busy}, so nothing was started. Wait for it to end.")
+    config: dict[str, Any] = {
+        "loggers": {"console": {"config": {"log_level": "DEBUG" if is_verbose else "CRITICAL"}}}
+    }
+    given = {name: value for name, value in (options or {}).items() if value}
+    if given:
+        config["resources"] = {"pipeline": {"config": given}}
+    if ops:
+        config["ops"] = dict(ops)
+    result = defs.resolve_job_def(job_name).execute_in_process(
+        instance=instance,
+        run_config=config,
+        tags={**cli_tags(), **(tags or {})},
+        raise_on_error=False,
+    )
+    return JobRun(job_name, result.run_id, result.success, tuple(_failures(result)))
+
+
+def org_tags(instance: dg.DagsterInstance, org_ids: Sequence[str]) -> dict[str, str]:
+    """Run tags for `classify` over these organisations, or over all of them."""
+    everyone = list(instance.get_dynamic_partitions(str(ORGS.name)))
+    wanted = {partition_key(org_id) for org_id in org_ids} or set(everyone)
+    return range_tags([key for key in everyone if key in wanted], everyone)
+
+
+def _failures(result: dg.ExecuteInProcessResult) -> Iterator[str]:
+    for event in result.all_events:
+        if event.is_step_failure:
+            yield f"{event.step_key}: {_cause(event.step_failure_data)}"
+        elif event.event_type_value == "ASSET_CHECK_EVALUATION":
+            check = event.asset_check_evaluation_data
+            if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
+                yield (
+                    f"{check.asset_key.to_user_string()}: {check.check_name}: "
+                    f"{check.description or 'the check failed'}"
+                )
+
+
+def _cause(data: Any) -> str:
+    if data.user_failure_data is not None:
+        return str(data.user_failure_data.description)
+    error = data.error
+    while error.cause is not None:
+        error = error.cause
+    return str(error.message).strip()

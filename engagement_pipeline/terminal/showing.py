@@ -1,0 +1,89 @@
+"""How results look on a terminal, and as JSON for machines."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from engagement_pipeline.defs.progress import listening
+
+OUT = Console()
+ERR = Console(stderr=True)
+
+_NUMBER = (int, float)
+
+
+def table(rows: Sequence[Mapping[str, Any]], *, title: str) -> None:
+    """Print rows as a table, numbers to the right."""
+    if not rows:
+        OUT.print(f"{title}: none", markup=False, highlight=False)
+        return
+    drawn = Table(title=title, title_justify="left")
+    for name, value in rows[0].items():
+        is_number = isinstance(value, _NUMBER) and not isinstance(value, bool)
+        drawn.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(_plain(cell(value)) for value in row.values()))
+    OUT.print(drawn)
+
+
+def cell(value: Any) -> str:
+    """A value as people read it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    return str(value)
+
+
+def as_json(value: Any) -> None:
+    """Print a value as JSON, instants in ISO 8601."""
+    OUT.file.write(json.dumps(value, default=_json_value, ensure_ascii=False, indent=2) + "\n")
+
+
+@contextmanager
+def progress_bars(is_shown: bool) -> Iterator[None]:
+    """Draw the progress that assets report while this holds."""
+    if not is_shown:
+        yield
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=ERR, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def listen(work: str, done: int, total: int) -> None:
+            if work not in tasks:
+                tasks[work] = bars.add_task(work, total=total)
+            bars.update(tasks[work], completed=done, total=total)
+
+        with listening(listen):
+            yield
+
+
+def _plain(text: str) -> Any:
+    # Names and notes come from outside: square brackets in them are no markup.
+    from rich.text import Text
+
+    return Text(text)
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, (datetime, date)):
+        return value.isoformat()
+    return str(value)

@@ -1,0 +1,31 @@
+"""The few figures of the published file that are drawn for people."""
+
+import polars as pl
+
+from engagement_pipeline.contracts.vocabulary import LEVELS
+from engagement_pipeline.warehouse.connection import Connection
+from engagement_pipeline.warehouse.frames import query
+
+
+def level_shares_over_time(connection: Connection, *, moments: int) -> pl.DataFrame:
+    """`as_of` and a column per level: its share of all members, for the last so many moments."""
+    shares = ", ".join(
+        f"count(*) FILTER (WHERE effective_level = '{level}') / count(*) AS {level}"
+        for level in LEVELS
+    )
+    return query(
+        connection,
+        f"SELECT as_of, {shares} FROM marts.engagement_history WHERE as_of IN (SELECT DISTINCT "
+        f"as_of FROM marts.engagement_history ORDER BY as_of DESC LIMIT {moments}) "
+        "GROUP BY as_of ORDER BY as_of",
+    )
+
+
+def members_by_level(connection: Connection, *, orgs: int) -> pl.DataFrame:
+    """`org_name` and a column per level: its members, for the so many largest organisations."""
+    counts = ", ".join(f"{level}_count AS {level}" for level in LEVELS)
+    return query(
+        connection,
+        f"SELECT org_name, {counts} FROM marts.org_summary "
+        f"ORDER BY members DESC, org_id LIMIT {orgs}",
+    )
