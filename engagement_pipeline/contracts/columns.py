@@ -18,6 +18,8 @@ Instant = Annotated[pl.Datetime, "us", "UTC"]
 ID_MAX_LENGTH = 256
 NAME_MAX_LENGTH = 1_024
 TEXT_MAX_LENGTH = 65_536
+DOCUMENT_MAX_LENGTH = 8_388_608
+"""A line of a source is at most a megabyte, and JSON escapes can lengthen it sixfold."""
 
 
 class ColumnKind(StrEnum):
@@ -75,6 +77,15 @@ def text(description: str, *, nullable: bool = False) -> Any:
         nullable=nullable,
         metadata={"max_length": TEXT_MAX_LENGTH},
         str_length={"max_value": TEXT_MAX_LENGTH},
+    )
+
+
+def document(description: str) -> Any:
+    """A whole row as it was found, of at most 8 Mi characters."""
+    return _field(
+        description,
+        metadata={"max_length": DOCUMENT_MAX_LENGTH},
+        str_length={"max_value": DOCUMENT_MAX_LENGTH},
     )
 
 

@@ -5,6 +5,7 @@ import pandera.polars as pa
 from engagement_pipeline.contracts.columns import (
     Instant,
     count,
+    document,
     identifier,
     instant,
     text,
@@ -49,5 +50,5 @@ class Rejects(_Journal):
     path: str = text("The file it came from, or `cli` or `dagster` for a request made there.")
     row_number: int = whole("The row's number in the file, from 1, the header not counted.")
     reason: str = identifier("Why it was kept out, as a code such as `missing_joined_at`.")
-    row_json: str = text("The row as it was found: a JSON object, or the line itself.")
+    row_json: str = document("The row as it was found: a JSON object, or the line itself.")
     ingested_at: Instant = instant("When it was rejected.")
