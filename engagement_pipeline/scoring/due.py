@@ -1,0 +1,75 @@
+"""Which organisations have to be classified, and by what it is known that one need not be.
+
+An organisation is due until all that its levels depend on has been classified as it is now.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Protocol, TypeVar
+
+from engagement_pipeline.scoring.classifier import Classifier
+from engagement_pipeline.scoring.levels import Thresholds
+
+
+class UnknownOrgError(ValueError):
+    """Someone asked for organisations that there are not; the text names them and those known."""
+
+    def __init__(self, unknown: Sequence[str], known: Sequence[str]) -> None:
+        shown = ", ".join(known[:20]) + (" …" if len(known) > 20 else "")
+        super().__init__(f"org: expected one of {shown or 'none yet'}, found {', '.join(unknown)}")
+
+
+class Org(Protocol):
+    """What of an organisation its levels depend on."""
+
+    @property
+    def org_id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def description(self) -> str | None: ...
+    @property
+    def settings(self) -> Mapping[str, str]: ...
+
+
+class Run(Protocol):
+    """How the last classification of an organisation ended."""
+
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def inputs_digest(self) -> str: ...
+
+
+AnyOrg = TypeVar("AnyOrg", bound=Org)
+
+
+def org_digest(
+    org: Org, *, signals_digest: str, defaults: Thresholds, classifier: Classifier
+) -> str:
+    """Sha256 of all that the organisation's levels depend on.
+
+    `signals_digest` stands for the signals of all members, `as_of` included. The organisation's
+    own settings count as they are written, so that also unusable ones give a digest.
+    """
+    described = {
+        "org": [org.org_id, org.name, org.description, dict(org.settings)],
+        "signals": signals_digest,
+        "defaults": asdict(defaults),
+        "classifier": [classifier.name, classifier.model_version, classifier.prompt_version],
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def is_done(run: Run | None, digest: str) -> bool:
+    """Whether the last classification was good, and of just what there is now."""
+    return run is not None and run.outcome == "classified" and run.inputs_digest == digest
+
+
+def due_orgs(
+    orgs: Sequence[AnyOrg], digests: Mapping[str, str], runs: Mapping[str, Run]
+) -> list[AnyOrg]:
+    """The organisations to classify, in their order."""
+    return [org for org in orgs if not is_done(runs.get(org.org_id), digests[org.org_id])]

@@ -1,0 +1,146 @@
+"""The written rules: which level a member's signals give, and why somebody is at risk.
+
+Thresholds and the baseline belong here, and what is known of the organisation that sets them.
+How a level is explained belongs to `situations` and `templates`, and what a model may answer
+in the baseline's place to the classifiers.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import polars as pl
+
+from engagement_pipeline.contracts import vocabulary
+
+_WHOLE_NUMBER = re.compile(r"[0-9]+")
+
+_BOUNDS = {
+    "highly_engaged_min": (1, 1_000),
+    "moderate_min": (1, 1_000),
+    "new_member_days": (0, 3_650),
+    "inactive_days": (1, 3_650),
+}
+
+
+class InvalidThresholdsError(ValueError):
+    """A threshold has a value it may not have.
+
+    Attributes:
+        setting: the threshold's name.
+        expected: what it may be, in words.
+        found: the value that it has.
+    """
+
+    def __init__(self, setting: str, expected: str, found: object) -> None:
+        super().__init__(f"{setting}: expected {expected}, found {found!r}")
+        self.setting = setting
+        self.expected = expected
+        self.found = found
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Where one level ends and the next begins, for one organisation.
+
+    Attributes:
+        highly_engaged_min: events attended in 90 days from which a member is highly engaged.
+        moderate_min: events attended in 90 days from which a member is moderately engaged.
+        new_member_days: whole days since joining during which a member is new; 0: nobody is.
+        inactive_days: whole days without activity from which a member is inactive.
+
+    Raises:
+        InvalidThresholdsError: a value is no whole number or out of bounds, or `moderate_min`
+            is above `highly_engaged_min`, so that nobody could ever be moderately engaged.
+    """
+
+    highly_engaged_min: int = 3
+    moderate_min: int = 1
+    new_member_days: int = 60
+    inactive_days: int = 180
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            lowest, highest = _BOUNDS[field.name]
+            value: Any = getattr(self, field.name)
+            # A bool is an int to Python, and `True` would pass as 1.
+            is_whole = isinstance(value, int) and not isinstance(value, bool)
+            if not is_whole or not lowest <= value <= highest:
+                expected = f"a whole number from {lowest} to {highest}"
+                raise InvalidThresholdsError(field.name, expected, value)
+        if self.moderate_min > self.highly_engaged_min:
+            expected = f"at most highly_engaged_min ({self.highly_engaged_min})"
+            raise InvalidThresholdsError("moderate_min", expected, self.moderate_min)
+
+    def with_org_settings(self, settings: Mapping[str, str]) -> "Thresholds":
+        """These thresholds with an organisation's own values in their place.
+
+        Args:
+            settings: setting name -> value as text, as `raw.org_settings` holds them.
+
+        Raises:
+            InvalidThresholdsError: a name is no threshold, a value is no whole number, or the
+                thresholds that result contradict each other or their bounds.
+        """
+        values: dict[str, int] = {}
+        for setting, text in settings.items():
+            if setting not in _BOUNDS:
+                raise InvalidThresholdsError(setting, f"one of {', '.join(_BOUNDS)}", text)
+            if not _WHOLE_NUMBER.fullmatch(text.strip()):
+                lowest, highest = _BOUNDS[setting]
+                expected = f"a whole number from {lowest} to {highest}"
+                raise InvalidThresholdsError(setting, expected, text)
+            values[setting] = int(text)
+        return replace(self, **values)
+
+
+@dataclass(frozen=True)
+class OrgContext:
+    """What a classifier may know of an organisation, besides its members.
+
+    Attributes:
+        org_id: the organisation.
+        name: what it calls itself.
+        description: what it is about, in its own words; None where it says nothing.
+        thresholds: its own thresholds, its settings applied.
+    """
+
+    org_id: str
+    name: str
+    description: str | None
+    thresholds: Thresholds
+
+
+def with_baseline(signals: pl.DataFrame, thresholds: Thresholds) -> pl.DataFrame:
+    """The signals with the level that the written rules give; the first rule that fits wins.
+
+    Args:
+        signals: one row per member with the columns of `signals.member_90d`.
+        thresholds: the thresholds of the members' organisation.
+
+    Returns:
+        The same rows in the same order, with `baseline_level` (one of `vocabulary.LEVELS`) and
+        `reason` (`lapsed` or `never_activated` where the level is `at_risk`, else null).
+    """
+    attended = pl.col("events_attended_90d")
+    level = (
+        pl.when(attended >= thresholds.highly_engaged_min)
+        .then(pl.lit("highly_engaged"))
+        .when(pl.col("days_since_joined") < thresholds.new_member_days)
+        .then(pl.lit("new"))
+        .when(attended >= thresholds.moderate_min)
+        .then(pl.lit("moderate"))
+        .when(pl.col("days_since_active") >= thresholds.inactive_days)
+        .then(pl.lit("inactive"))
+        .otherwise(pl.lit("at_risk"))
+    )
+    lapsed, never_activated = vocabulary.AT_RISK_REASONS
+    reason = (
+        pl.when(pl.col("baseline_level") != "at_risk")
+        .then(pl.lit(None, dtype=pl.String))
+        .when(pl.col("events_attended_total") > 0)
+        .then(pl.lit(lapsed))
+        .otherwise(pl.lit(never_activated))
+    )
+    return signals.with_columns(level.alias("baseline_level")).with_columns(reason.alias("reason"))
