@@ -38,7 +38,7 @@ bench: $(VENV)/.installed-dev  ## all benchmarks; writes docs/performance.md
 	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/.installed-dev  ## the generated data dictionary
-	$(BIN)/python -m docs.generate
+	$(BIN)/python -m engagement_pipeline.terminal.dictionary docs/data-dictionary.md
 
 lock: $(VENV)/.installed-dev  ## pin anew what pyproject.toml asks for
 	$(BIN)/python -m pip install --quiet uv

@@ -3,12 +3,12 @@
 import dagster as dg
 
 from engagement_pipeline.defs.gate import gate
-from engagement_pipeline.defs.ingest import RAW_ASSETS
+from engagement_pipeline.defs.ingest import JOURNAL, RAW_ASSETS
 from engagement_pipeline.defs.jobs import JOBS
 from engagement_pipeline.defs.marts import publish_marts
 from engagement_pipeline.defs.resources import PipelineResource
 from engagement_pipeline.defs.schedules import SCHEDULES
-from engagement_pipeline.defs.scoring import classify_orgs, override_history
+from engagement_pipeline.defs.scoring import ORG_RUNS, classify_orgs, override_history
 from engagement_pipeline.defs.sensors import SENSORS
 from engagement_pipeline.defs.signals import member_signals_asset
 
@@ -23,6 +23,8 @@ def build_defs(**resource_overrides: object) -> dg.Definitions:
             override_history,
             publish_marts,
             gate,
+            *JOURNAL,
+            ORG_RUNS,
         ],
         jobs=JOBS,  # type: ignore[arg-type]
         schedules=SCHEDULES,

@@ -132,6 +132,8 @@ class Contract:
         Raises:
             ContractViolationError: names the table, and each broken promise with an example.
         """
+        if self._is_kept(frame):
+            return frame
         try:
             # Lazy frames would skip every value check, so only eager ones come in.
             self.model.validate(frame, lazy=True)
@@ -148,6 +150,28 @@ class Contract:
                 f"{self.full_name}: the key {self.key} must be unique (found {example} twice)"
             )
         return frame
+
+    def _is_kept(self, frame: pl.DataFrame) -> bool:
+        """Whether all is well, found in one pass; what is not is left to pandera to put in words.
+
+        Pandera itself takes 30 ms a frame, which over a thousand organisations is half a minute.
+        """
+        if dict(frame.schema) != dict(self.polars_schema):
+            return False
+        if self.key and frame.select(self.key).is_duplicated().any():
+            return False
+        return not any(frame.select(self._faults).row(0))
+
+    @cached_property
+    def _faults(self) -> list[pl.Expr]:
+        faults = []
+        for column in self.columns:
+            found = pl.col(column.name)
+            conditions = [] if column.is_nullable else [found.is_null()]
+            conditions += [_check_fault(found, *check) for check in column.checks]
+            if conditions:
+                faults.append(pl.any_horizontal(conditions).any().alias(column.name))
+        return faults
 
     def ddl(self, target: str | None = None) -> str:
         """`CREATE TABLE IF NOT EXISTS` for the table, or for `target` in its place."""
@@ -251,6 +275,33 @@ def _literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def _check_fault(column: pl.Expr, check: str, statistics: dict[str, Any]) -> pl.Expr:
+    """True on a value that breaks the check; null where there is no value."""
+    found: pl.Expr
+    match check:
+        case "isin":
+            found = ~column.is_in(list(statistics["allowed_values"]))
+        case "greater_than_or_equal_to":
+            found = column < statistics["min_value"]
+        case "less_than_or_equal_to":
+            found = column > statistics["max_value"]
+        case "str_matches":
+            found = ~column.str.contains(_pattern(statistics))
+        case "str_length":
+            length = column.str.len_chars()
+            found = length < (statistics.get("min_value") or 0)
+            if statistics.get("max_value") is not None:
+                found = found | (length > statistics["max_value"])
+        case _:
+            raise NotImplementedError(f"the check {check!r} has no Polars form")
+    return found
+
+
+def _pattern(statistics: dict[str, Any]) -> str:
+    pattern = statistics["pattern"]
+    return str(getattr(pattern, "pattern", pattern))
+
+
 def _check_sql(column: str, check: str, statistics: dict[str, Any]) -> str:
     match check:
         case "isin":
@@ -261,7 +312,7 @@ def _check_sql(column: str, check: str, statistics: dict[str, Any]) -> str:
         case "less_than_or_equal_to":
             return f"{column} > {statistics['max_value']}"
         case "str_matches":
-            return f"NOT regexp_matches({column}, {_literal(str(statistics['pattern']))})"
+            return f"NOT regexp_matches({column}, {_literal(_pattern(statistics))})"
         case "str_length":
             low = statistics.get("min_value") or 0
             high = statistics.get("max_value")

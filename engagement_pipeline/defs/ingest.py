@@ -9,6 +9,7 @@ from engagement_pipeline.defs.ingestion import TableIngest, ingest_table
 from engagement_pipeline.defs.metadata import (
     DAILY,
     WAREHOUSE_POOL,
+    Metadata,
     asset_key,
     counts_table,
     table_spec,
@@ -138,7 +139,7 @@ def _reject_check(into: Contract, result: TableIngest) -> dg.AssetCheckResult:
     )
 
 
-def _metadata(result: TableIngest, rows: int) -> dict[str, object]:
+def _metadata(result: TableIngest, rows: int) -> Metadata:
     return {
         "dagster/row_count": rows,
         "files_new": len(result.loaded) - len(result.refused),
@@ -156,3 +157,9 @@ def _metadata(result: TableIngest, rows: int) -> dict[str, object]:
 
 
 RAW_ASSETS = [_raw_asset(table) for table in INPUT_TABLES]
+
+# Written along with the tables above, and by nothing else.
+JOURNAL = [
+    table_spec(contract(f"raw.{name}"), group="ingest", deps=RAW_KEYS.values())
+    for name in ("ingested_files", "rejects")
+]

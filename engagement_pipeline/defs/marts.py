@@ -9,7 +9,7 @@ from functools import cache
 import dagster as dg
 
 from engagement_pipeline.contracts import contracts
-from engagement_pipeline.defs.metadata import DAILY, OWNERS, WAREHOUSE_POOL, column_schema
+from engagement_pipeline.defs.metadata import DAILY, OWNERS, WAREHOUSE_POOL, Metadata, column_schema
 from engagement_pipeline.defs.pictures import mart_pictures
 from engagement_pipeline.defs.resources import PipelineResource, run_start
 from engagement_pipeline.defs.scoring import CLASSIFICATIONS, OVERRIDE_HISTORY, SCORING_RUNS
@@ -42,7 +42,7 @@ def _spec(model: SqlModel) -> dg.AssetSpec:
     # Levels are recorded a partition at a time and never as an output, and a step waits for
     # outputs only: it is the run's summary that says they are all there.
     deps = {key_of(name) for name in project().upstream(model.name)} - {CLASSIFICATIONS}
-    metadata: dict[str, object] = {"dagster/column_lineage": _lineage(model)}
+    metadata: Metadata = {"dagster/column_lineage": _lineage(model)}
     if model.full_name in _CONTRACTS:
         metadata["dagster/column_schema"] = column_schema(_CONTRACTS[model.full_name])
         deps |= {SCORING_RUNS, OVERRIDE_HISTORY}
@@ -111,7 +111,7 @@ def _materialized(publication: Publication) -> Iterator[dg.MaterializeResult[Non
         pictures = mart_pictures(connection)
     published = {mart.full_name: mart for mart in publication.marts}
     for model in project().models:
-        metadata: dict[str, object] = {}
+        metadata: Metadata = {}
         if model.full_name in published:
             mart = published[model.full_name]
             metadata = {

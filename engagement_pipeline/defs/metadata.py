@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import dagster as dg
 
 from engagement_pipeline.contracts import Contract
+
+Metadata: TypeAlias = dict[str, Any]
+"""Entries of an event: whatever Dagster takes as metadata, by name."""
 
 OWNERS = ["team:data"]
 WAREHOUSE_POOL = "warehouse"

@@ -28,16 +28,16 @@ class MemberConfig(dg.Config):
         description="User id of the admin who decides; must be an admin of the organisation."
     )
     performed_at: str = Field(
-        "", description="When it was decided, ISO 8601 in UTC. Empty: the run's start."
+        default="", description="When it was decided, ISO 8601 in UTC. Empty: the run's start."
     )
 
 
 class OverrideConfig(MemberConfig):
     """A level that an admin sets."""
 
-    level: Level = Field(description="The level that counts from now on.")  # type: ignore[valid-type]
+    level: Level = Field(description="The level that counts from now on.")
     expires_at: str = Field(
-        "", description="When the override ends by itself, ISO 8601 in UTC. Empty: never."
+        default="", description="When the override ends by itself, ISO 8601 in UTC. Empty: never."
     )
 
 
@@ -95,8 +95,8 @@ def _apply(
     now = run_start(context)
     performed_at = parse_moment(config.performed_at) if config.performed_at else now
     made_at = "cli" if context.run.tags.get("engagement/started_by") == "cli" else "dagster"
-    request_id = f"{made_at}:{context.run_id}"
-    request = {
+    request_id = f"{made_at}:{context.run.run_id}"
+    request: dict[str, object] = {
         "request_id": request_id,
         "org_id": config.org_id,
         "user_id": config.user_id,

@@ -18,18 +18,20 @@ class BadRunOptionError(ValueError):
 class PipelineResource(dg.ConfigurableResource[None]):
     """Options of one run. What is left empty comes from the settings."""
 
-    home: str = Field("", description="Home folder of the pipeline. Empty: that of the settings.")
+    home: str = Field(
+        default="", description="Home folder of the pipeline. Empty: that of the settings."
+    )
     source: str = Field(
-        "", description="Folder with the input tables. Empty: the setting `source`."
+        default="", description="Folder with the input tables. Empty: the setting `source`."
     )
     as_of: str = Field(
-        "",
+        default="",
         description="The moment to compute everything for, as ISO 8601 in UTC, such as "
         "`2026-01-31T04:00:00Z`. Empty: the run's start.",
     )
-    classifier: str = Field("", description="Who gives the levels. Empty: the setting.")
+    classifier: str = Field(default="", description="Who gives the levels. Empty: the setting.")
     orgs: list[str] = Field(
-        [], description="Classify only these organisations. Empty: all that are due."
+        default=[], description="Classify only these organisations. Empty: all that are due."
     )
 
     def settings(self) -> Settings:
@@ -67,7 +69,7 @@ def parse_moment(text: str) -> datetime:
 
 def run_start(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> datetime:
     """When the run started: the one clock reading that all its steps share."""
-    record = context.instance.get_run_record_by_id(context.run_id)
+    record = context.instance.get_run_record_by_id(context.run.run_id)
     if record is None or record.start_time is None:
         return datetime.now(UTC)
     return datetime.fromtimestamp(record.start_time, UTC)

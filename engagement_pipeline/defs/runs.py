@@ -3,6 +3,7 @@
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
@@ -49,7 +50,7 @@ def busy_with(instance: DagsterInstance, *job_names: str) -> str | None:
 
 def inherited_options(run: DagsterRun) -> dict[str, object]:
     """The run configuration that a following run takes over: the pipeline's options."""
-    resources = dict(run.run_config.get("resources", {})) if run.run_config else {}
+    resources: Any = run.run_config.get("resources", {})
     return {"resources": {"pipeline": resources["pipeline"]}} if "pipeline" in resources else {}
 
 

@@ -7,6 +7,7 @@ nothing: the day is published without it, and the gate at the end fails the run 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -18,6 +19,7 @@ from engagement_pipeline.defs.metadata import (
     OWNERS,
     WAREHOUSE_POOL,
     asset_key,
+    column_schema,
     counts_table,
     table_spec,
 )
@@ -43,6 +45,9 @@ GATE = dg.AssetKey(["scores", "gate"])
 
 MEMBERS_PER_BATCH = 100_000
 """Members whose signals and levels are held in memory, and written in one transaction."""
+
+ORG_RUNS = table_spec(contract("scores.org_runs"), group="scoring", deps=[SCORING_RUNS])
+"""Written along with the levels, and by nothing else."""
 
 
 class NoSignalsError(RuntimeError):
@@ -110,7 +115,7 @@ def classify_orgs(
         if SCORING_RUNS in context.selected_asset_keys:
             stored.record_scoring_run(
                 connection,
-                run_id=context.run_id,
+                run_id=context.run.run_id,
                 as_of=snapshot.as_of,
                 due=len(outcome.due),
                 runs=outcome.runs,
@@ -240,7 +245,7 @@ def _record_batch(
 
 
 def _record_org(
-    context: dg.AssetExecutionContext, org_id: str, *, members: int, **metadata: object
+    context: dg.AssetExecutionContext, org_id: str, *, members: int, **metadata: Any
 ) -> None:
     if CLASSIFICATIONS not in context.selected_asset_keys:
         return
@@ -257,6 +262,7 @@ def _record_org(
     key=OVERRIDE_HISTORY,
     deps=[SCORING_RUNS, RAW_KEYS["override_requests"], RAW_KEYS["memberships"]],
     description=contract("scores.override_history").description,
+    metadata={"dagster/column_schema": column_schema(contract("scores.override_history"))},
     group_name="scoring",
     owners=OWNERS,
     kinds={"duckdb"},

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 import dagster as dg
 import polars as pl
 
 from engagement_pipeline.contracts import contract
 from engagement_pipeline.defs.ingest import RAW_KEYS
-from engagement_pipeline.defs.metadata import DAILY, WAREHOUSE_POOL, asset_key, table_spec
+from engagement_pipeline.defs.metadata import DAILY, WAREHOUSE_POOL, Metadata, asset_key, table_spec
 from engagement_pipeline.defs.resources import PipelineResource, run_start
 from engagement_pipeline.signals import SignalSources, finish, member_signals
 from engagement_pipeline.warehouse import signals as stored
@@ -55,7 +56,8 @@ def _signals(
     significant_sections: tuple[str, ...],
 ) -> pl.DataFrame:
     absent = {table for table, has in _OPTIONAL.items() if not getattr(present, has)}
-    sources = SignalSources(**{t: None if t in absent else f for t, f in frames.items()})
+    given: dict[str, Any] = {t: None if t in absent else f for t, f in frames.items()}
+    sources = SignalSources(**given)
     found = member_signals(sources, as_of=as_of, significant_sections=significant_sections)
     lazy: pl.LazyFrame = found.to_native()
     return finish(lazy.collect(engine="streaming"), as_of=as_of)
@@ -98,7 +100,7 @@ def member_signals_asset(
                 digest=digest,
                 computed_at=start,
             )
-    shared = {"as_of": as_of.isoformat(), "is_unchanged": is_unchanged}
+    shared: Metadata = {"as_of": as_of.isoformat(), "is_unchanged": is_unchanged}
     yield dg.MaterializeResult(
         asset_key=asset_key(MEMBERS), metadata={"dagster/row_count": members, **shared}
     )

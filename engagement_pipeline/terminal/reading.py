@@ -15,6 +15,7 @@ from engagement_pipeline.warehouse.frames import query
 from engagement_pipeline.warehouse.published import open_published
 
 Row = dict[str, Any]
+_REASONS_SHOWN = 4
 
 
 class NotFoundError(LookupError):
@@ -106,13 +107,19 @@ def levels_by_org(settings: Settings) -> list[Row]:
 
 
 def rejects_by_reason(settings: Settings) -> list[Row]:
-    """What the last ingestion of each table rejected, by reason."""
+    """What was rejected so far, by table, with the commonest reasons."""
     with open_published(settings.published_path) as connection:
         return query(
             connection,
-            "SELECT table_name, reason, sum(rows_rejected) AS rows_rejected "
-            "FROM marts.data_quality WHERE reason IS NOT NULL "
-            "GROUP BY table_name, reason ORDER BY table_name, rows_rejected DESC, reason",
+            f"""WITH counted AS (
+                SELECT table_name, reason, sum(rows_rejected)::BIGINT AS n
+                FROM marts.data_quality WHERE reason IS NOT NULL GROUP BY table_name, reason
+            )
+            SELECT table_name, sum(n)::BIGINT AS rows_rejected,
+                   array_to_string(
+                       list(reason || ' ' || n ORDER BY n DESC, reason)[1:{_REASONS_SHOWN}], ', '
+                   ) AS commonest_reasons
+            FROM counted GROUP BY table_name ORDER BY table_name""",
         ).to_dicts()
 
 

@@ -1,6 +1,7 @@
 """How results look on a terminal, and as JSON for machines."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -12,8 +13,11 @@ from rich.table import Table
 
 from engagement_pipeline.defs.progress import listening
 
-OUT = Console()
-ERR = Console(stderr=True)
+_PIPED_WIDTH = 180
+"""Columns where nobody sees a terminal: rich would take 80, and cut ids into pieces."""
+
+OUT = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+ERR = Console(stderr=True, width=None if sys.stderr.isatty() else _PIPED_WIDTH)
 
 _NUMBER = (int, float)
 
@@ -26,7 +30,13 @@ def table(rows: Sequence[Mapping[str, Any]], *, title: str) -> None:
     drawn = Table(title=title, title_justify="left")
     for name, value in rows[0].items():
         is_number = isinstance(value, _NUMBER) and not isinstance(value, bool)
-        drawn.add_column(name, justify="right" if is_number else "left", overflow="fold")
+        drawn.add_column(
+            name,
+            justify="right" if is_number else "left",
+            overflow="fold",
+            # Ids are there to be copied.
+            no_wrap=is_number or name.endswith("_id"),
+        )
     for row in rows:
         drawn.add_row(*(_plain(cell(value)) for value in row.values()))
     OUT.print(drawn)

@@ -1,0 +1,87 @@
+"""An admin's decision, from the terminal to the published file."""
+
+from engagement_pipeline.terminal import daily
+from tests.dagster.conftest import Pipeline
+from tests.home import published, run_pipeline, stored
+from tests.small_source import ADMIN, AS_OF
+
+_MEMBER = {"org_id": "choir", "user_id": "lost", "notes": "moved away", "performed_by": ADMIN}
+
+
+def _set(pipeline: Pipeline, **given: str) -> daily.Outcome:
+    config = {**_MEMBER, "level": "inactive", "performed_at": AS_OF.isoformat(), **given}
+    return daily.override(
+        pipeline.settings, "override_engagement", "set_override", config, is_verbose=False
+    )
+
+
+def _clear(pipeline: Pipeline, **given: str) -> daily.Outcome:
+    config = {**_MEMBER, "performed_at": AS_OF.replace(hour=6).isoformat(), **given}
+    return daily.override(
+        pipeline.settings, "clear_override", "remove_override", config, is_verbose=False
+    )
+
+
+def _shown(pipeline: Pipeline) -> list[tuple[object, ...]]:
+    return published(
+        pipeline.settings,
+        "SELECT effective_level, computed_level, is_overridden, user_label "
+        "FROM marts.member_engagement WHERE org_id = 'choir' AND user_id = 'lost'",
+    )
+
+
+def test_an_override_is_published_at_once_and_a_clear_takes_it_back(pipeline: Pipeline) -> None:
+    pipeline.run()
+    assert _shown(pipeline) == [("at_risk", "at_risk", False, "Reconnecting")]
+    assert _set(pipeline).failures == []
+    assert _shown(pipeline) == [("inactive", "at_risk", True, "Taking a break")]
+    # Cleared later than the moment shown: it shows from the next run on.
+    assert _clear(pipeline).failures == []
+    assert run_pipeline(pipeline.settings, AS_OF.replace(hour=8)).failures == []
+    assert _shown(pipeline) == [("at_risk", "at_risk", False, "Reconnecting")]
+    history = stored(
+        pipeline.settings,
+        "SELECT action, previous_level, new_level, performed_by FROM scores.override_history "
+        "ORDER BY performed_at",
+    )
+    assert history == [
+        ("override", "at_risk", "inactive", ADMIN),
+        ("clear", "inactive", "at_risk", ADMIN),
+    ]
+
+
+def test_a_request_that_is_not_an_admins_is_rejected_with_its_reason(pipeline: Pipeline) -> None:
+    pipeline.run()
+    outcome = _set(pipeline, performed_by="keen")
+    assert any("not_an_admin" in failure for failure in outcome.failures)
+    assert [job.job_name for job in outcome.jobs] == ["override_engagement"]
+    assert stored(pipeline.settings, "SELECT count(*) FROM scores.override_history") == [(0,)]
+    rejects = stored(pipeline.settings, "SELECT table_name, path, reason FROM raw.rejects")
+    assert rejects == [("override_requests", "cli", "not_an_admin")]
+
+
+def test_an_override_expires_by_itself_once(pipeline: Pipeline) -> None:
+    pipeline.run()
+    expires = AS_OF.replace(day=3)
+    assert _set(pipeline, expires_at=expires.isoformat()).failures == []
+    for day in (5, 5, 6):
+        assert run_pipeline(pipeline.settings, AS_OF.replace(day=day)).failures == []
+    history = stored(
+        pipeline.settings,
+        "SELECT action, performed_by, performed_at FROM scores.override_history "
+        "ORDER BY performed_at",
+    )
+    assert history == [("override", ADMIN, AS_OF), ("expire", "system", expires)]
+    assert _shown(pipeline)[0][2] is False
+
+
+def test_an_override_without_expiry_is_stale_after_ninety_days(pipeline: Pipeline) -> None:
+    pipeline.run()
+    _set(pipeline)
+    sql = (
+        "SELECT is_stale_override FROM marts.member_engagement "
+        "WHERE org_id = 'choir' AND user_id = 'lost'"
+    )
+    assert published(pipeline.settings, sql) == [(False,)]
+    run_pipeline(pipeline.settings, AS_OF.replace(month=6))
+    assert published(pipeline.settings, sql) == [(True,)]

@@ -1,0 +1,54 @@
+"""A home folder of its own for a test, and what is in its files afterwards."""
+
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from engagement_pipeline.settings import Settings, load_settings
+from engagement_pipeline.terminal import daily
+
+# When something was written is the clock's, and no two runs share it.
+CLOCK_COLUMNS = {"computed_at", "ingested_at", "recorded_at", "run_id"}
+
+
+def settings_of(home: Path, source: Path, **given: object) -> Settings:
+    """Settings of a home folder whose source is `source`."""
+    return load_settings(home=home, source=source, profile="test", **given)
+
+
+def run_pipeline(settings: Settings, as_of: datetime, *org_ids: str) -> daily.Outcome:
+    """What `engagement run` does."""
+    return daily.run(settings, as_of=as_of.isoformat(), org_ids=org_ids)
+
+
+def tables(path: Path, *schemas: str) -> dict[str, pl.DataFrame]:
+    """Every table of a DuckDB file in these schemas, sorted, without the clock's columns."""
+    with duckdb.connect(str(path), read_only=True) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        names = connection.execute(
+            "SELECT schema_name || '.' || table_name FROM duckdb_tables() "
+            "WHERE list_contains(?, schema_name) ORDER BY ALL",
+            [list(schemas)],
+        ).fetchall()
+        found = {}
+        for (name,) in names:
+            frame = pl.DataFrame(connection.sql(f"SELECT * FROM {name} ORDER BY ALL"))
+            kept = frame.drop(CLOCK_COLUMNS & set(frame.columns))
+            found[name] = kept.sort(kept.columns) if kept.width else kept
+        return found
+
+
+def published(settings: Settings, sql: str) -> list[tuple[object, ...]]:
+    """Rows of a query on the published file."""
+    with duckdb.connect(str(settings.published_path), read_only=True) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        return connection.execute(sql).fetchall()
+
+
+def stored(settings: Settings, sql: str) -> list[tuple[object, ...]]:
+    """Rows of a query on the warehouse."""
+    with duckdb.connect(str(settings.warehouse_path), read_only=True) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        return connection.execute(sql).fetchall()
