@@ -37,7 +37,8 @@ test-duckdb2: $(VENV)/.installed-dev  ## the tests that touch DuckDB, on its nex
 bench: $(VENV)/.installed-dev  ## all benchmarks; writes docs/performance.md
 	$(BIN)/python -m benchmarks
 
-docs: $(VENV)/.installed-dev  ## the generated data dictionary
+docs: $(VENV)/.installed-dev  ## what is generated from the contracts: schema files and data dictionary
+	$(BIN)/python -m engagement_pipeline.warehouse.schema_yaml dbt_like_sql
 	$(BIN)/python -m engagement_pipeline.terminal.dictionary docs/data-dictionary.md
 
 lock: $(VENV)/.installed-dev  ## pin anew what pyproject.toml asks for

@@ -5,9 +5,9 @@ Commands and their options belong here; what they do is in `terminal`.
 
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -27,25 +27,59 @@ app.add_typer(override_app, name="override")
 app.add_typer(db_app, name="db")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+# Every command takes it: `main` shows the traceback, also of those that do nothing with it.
 Debug = Annotated[bool, typer.Option("--debug", help="Show logs and tracebacks.")]
 OrgOption = Annotated[str, typer.Option("--org", help="The organisation's id.")]
 UserOption = Annotated[str, typer.Option("--user", help="The member's id.")]
+
+
+_DEMO_DAYS_BEFORE = (28, 7, 0)
 
 
 class RunFailedError(Exception):
     """Something failed and has been named; the exit status is 1."""
 
 
+def _moment(text: str | None) -> str | None:
+    from engagement_pipeline.defs.resources import BadRunOptionError, parse_moment
+
+    try:
+        if text is not None:
+            parse_moment(text)
+    except BadRunOptionError:
+        raise typer.BadParameter(
+            f"expected a moment such as 2026-01-31T04:00:00Z, found {text!r}"
+        ) from None
+    return text
+
+
+def _classifier(name: str | None) -> str | None:
+    known = get_args(Settings.model_fields["classifier"].annotation)
+    if name is not None and name not in known:
+        raise typer.BadParameter(f"expected one of {', '.join(known)}, found {name!r}")
+    return name
+
+
+AtOption = Annotated[
+    str | None, typer.Option("--at", callback=_moment, help="When it was decided; default: now.")
+]
+
+
 @app.command()
 def run(
     source: Annotated[str | None, typer.Option(help="Folder with the input tables.")] = None,
     as_of: Annotated[
-        str | None, typer.Option(help="The moment to compute for, ISO 8601 in UTC; default: now.")
+        str | None,
+        typer.Option(
+            callback=_moment, help="The moment to compute for, ISO 8601 in UTC; default: now."
+        ),
     ] = None,
     org: Annotated[
         list[str] | None, typer.Option(help="Classify only this organisation; repeat for more.")
     ] = None,
-    classifier: Annotated[str | None, typer.Option(help="`auto` or `rules`.")] = None,
+    classifier: Annotated[
+        str | None, typer.Option(callback=_classifier, help="`auto` or `rules`.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
     is_json: Json = False,
     debug: Debug = False,
@@ -68,23 +102,31 @@ def run(
 def demo(
     seed: Annotated[int, typer.Option(help="Seed of the sample data.")] = 20260101,
     as_of: Annotated[
-        str, typer.Option(help="The moment the sample ends and is computed for.")
+        str, typer.Option(callback=_moment, help="The moment the sample ends and is computed for.")
     ] = "2026-06-30T04:00:00Z",
     is_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Generate sample data in `data/sample`, and run the pipeline on it."""
+    """Generate sample data in `data/sample`, and run the pipeline on it, at three moments."""
     from engagement_pipeline.defs.resources import parse_moment
     from engagement_pipeline.sample import write_sample
     from engagement_pipeline.terminal import daily
 
     settings = load_settings()
-    paths = write_sample(settings.sample_folder, as_of=parse_moment(as_of), seed=seed)
+    moment = parse_moment(as_of)
+    paths = write_sample(settings.sample_folder, as_of=moment, seed=seed)
     if not is_json:
         showing.OUT.print(f"{len(paths)} sample files in {settings.sample_folder}")
     sampled = load_settings(source=str(settings.sample_folder))
-    with showing.progress_bars(not is_json and not debug):
-        outcome = daily.run(sampled, as_of=as_of, org_ids=[], is_verbose=debug)
+    # Levels of one day alone would show no changes, and nobody moving.
+    for days_before in _DEMO_DAYS_BEFORE:
+        then = (moment - timedelta(days=days_before)).isoformat()
+        if not is_json:
+            showing.OUT.print(f"Running the pipeline as of {then}")
+        with showing.progress_bars(not is_json and not debug):
+            outcome = daily.run(sampled, as_of=then, org_ids=[], is_verbose=debug)
+        if outcome.failures:
+            break
     _show_outcome(sampled, outcome, is_json)
 
 
@@ -113,6 +155,7 @@ def ui(
 def query(
     sql: Annotated[str, typer.Argument(help='Such as "SELECT * FROM marts.org_summary".')],
     is_json: Json = False,
+    _debug: Debug = False,
 ) -> None:
     """Run SQL on the published file."""
     rows = reading.ask(load_settings(), sql).to_dicts()
@@ -120,7 +163,7 @@ def query(
 
 
 @app.command()
-def status(is_json: Json = False) -> None:
+def status(is_json: Json = False, _debug: Debug = False) -> None:
     """What is published, how the last runs ended, and what was left failed."""
     from engagement_pipeline.terminal import daily
 
@@ -133,7 +176,7 @@ def status(is_json: Json = False) -> None:
 
 
 @app.command()
-def explain(org: OrgOption, user: UserOption, is_json: Json = False) -> None:
+def explain(org: OrgOption, user: UserOption, is_json: Json = False, _debug: Debug = False) -> None:
     """A member's signals, level, why, and history."""
     found = reading.explain(load_settings(), org, user)
     if is_json:
@@ -146,7 +189,7 @@ def explain(org: OrgOption, user: UserOption, is_json: Json = False) -> None:
 
 
 @app.command(name="settings")
-def settings_command(is_json: Json = False) -> None:
+def settings_command(is_json: Json = False, _debug: Debug = False) -> None:
     """Every setting, its value, and where that came from."""
     _show([vars(knob) for knob in knobs(load_settings())], "Settings", is_json)
 
@@ -157,6 +200,7 @@ def export(
     mart: Annotated[list[str] | None, typer.Option(help="Only this mart; repeat for more.")] = None,
     kind: Annotated[str, typer.Option("--format", help="csv, jsonl or parquet.")] = "csv",
     is_json: Json = False,
+    _debug: Debug = False,
 ) -> None:
     """Write the published marts as files."""
     if kind not in reading.EXPORT_KINDS:
@@ -172,8 +216,10 @@ def override_set(
     level: Annotated[str, typer.Option(help=f"One of {', '.join(LEVELS)}.")],
     notes: Annotated[str, typer.Option(help="Why.")],
     by: Annotated[str, typer.Option(help="User id of the admin who decides.")],
-    expires_at: Annotated[str | None, typer.Option(help="When it ends; default: never.")] = None,
-    at: Annotated[str | None, typer.Option(help="When it was decided; default: now.")] = None,
+    expires_at: Annotated[
+        str | None, typer.Option(callback=_moment, help="When it ends; default: never.")
+    ] = None,
+    at: AtOption = None,
     is_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -191,7 +237,7 @@ def override_clear(
     user: UserOption,
     notes: Annotated[str, typer.Option(help="Why.")],
     by: Annotated[str, typer.Option(help="User id of the admin who decides.")],
-    at: Annotated[str | None, typer.Option(help="When it was decided; default: now.")] = None,
+    at: AtOption = None,
     is_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -204,13 +250,14 @@ def override_clear(
 def override_list(
     org: Annotated[str | None, typer.Option(help="Only this organisation.")] = None,
     is_json: Json = False,
+    _debug: Debug = False,
 ) -> None:
     """The overrides in force, as published."""
     _show(reading.overrides(load_settings(), org), "Overrides in force", is_json)
 
 
 @db_app.command("upgrade")
-def db_upgrade(is_json: Json = False) -> None:
+def db_upgrade(is_json: Json = False, _debug: Debug = False) -> None:
     """Bring the warehouse up to this version's schema."""
     from engagement_pipeline.warehouse.connection import Warehouse
     from engagement_pipeline.warehouse.schema import upgrade
@@ -274,5 +321,7 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        showing.ERR.print(f"engagement: {error}", style="red", markup=False, highlight=False)
+        # One paragraph, whatever a library put between its lines.
+        told = "\n".join(line for line in f"engagement: {error}".splitlines() if line.strip())
+        showing.ERR.print(told, style="red", markup=False, highlight=False)
         sys.exit(1)

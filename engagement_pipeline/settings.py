@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -19,6 +19,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings import SettingsError as UnreadableValueError
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 ENV_PREFIX = "ENGAGEMENT_"
@@ -119,6 +120,7 @@ class Settings(BaseSettings):
     min_free_disk_mb: int = Field(
         200, ge=0, le=1_048_576, description="Megabytes of free disk without which no run starts."
     )
+    _given: frozenset[str] = PrivateAttr(frozenset())
 
     @classmethod
     def settings_customise_sources(  # type: ignore[override]
@@ -199,19 +201,25 @@ def load_settings(**given: Any) -> Settings:
     Raises:
         SettingsError: names each bad setting, what was expected and what was found.
     """
-    found = {"home": _home()} | {name: v for name, v in given.items() if v is not None}
+    given = {name: value for name, value in given.items() if value is not None}
+    found = {"home": _home()} | given
     try:
-        return Settings(**found)
+        settings = Settings(**found)
     except ValidationError as error:
         listed = "; ".join(
             f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']} (found {_shown(e)})"
             for e in error.errors()
         )
         raise SettingsError(f"settings: {listed}") from None
-    except tomllib.TOMLDecodeError as error:
+    except UnreadableValueError as error:
+        # Of a list in the environment; the text names the setting and the source, not the value.
+        raise SettingsError(f"settings: {error}: expected JSON ({error.__cause__})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(
             f"{found['home']}/{SETTINGS_FILE}: expected TOML, found: {error}"
         ) from None
+    settings._given = frozenset(given)
+    return settings
 
 
 def _shown(error: Mapping[str, Any]) -> str:
@@ -232,18 +240,21 @@ class Knob:
 def knobs(settings: Settings) -> list[Knob]:
     """Every setting with its value, where that came from, and what it does."""
     toml_path = settings.home / SETTINGS_FILE
-    in_file: dict[str, Any] = tomllib.loads(toml_path.read_text()) if toml_path.exists() else {}
+    in_file: dict[str, Any] = (
+        tomllib.loads(toml_path.read_text("utf-8")) if toml_path.is_file() else {}
+    )
+    in_environment = {variable.upper() for variable in os.environ}  # their case does not matter
     rows = []
     for name, field in type(settings).model_fields.items():
         variable = str(field.validation_alias or f"{ENV_PREFIX}{name.upper()}")
-        value = getattr(settings, name)
-        if variable in os.environ:
-            came_from = f"environment {variable}"
-        elif name in in_file:
-            came_from = str(toml_path)
-        elif value == field.default:
-            came_from = "default"
-        else:
+        if name in settings._given:
             came_from = "given"
-        rows.append(Knob(name, str(value), came_from, field.description or ""))
+        elif variable.upper() in in_environment:
+            came_from = f"environment {variable}"
+        elif name in in_file and name != "home":  # the file is looked for in the home folder
+            came_from = str(toml_path)
+        else:
+            came_from = "default"
+        value = str(getattr(settings, name))
+        rows.append(Knob(name, value, came_from, field.description or ""))
     return rows

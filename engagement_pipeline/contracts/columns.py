@@ -5,6 +5,7 @@ metadata what ingestion needs to know (`ColumnKind`, longest length, default, sp
 Nothing about a particular table belongs here.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ NAME_MAX_LENGTH = 1_024
 TEXT_MAX_LENGTH = 65_536
 DOCUMENT_MAX_LENGTH = 8_388_608
 """A line of a source is at most a megabyte, and JSON escapes can lengthen it sixfold."""
+LARGEST_NUMBER = sys.float_info.max
 
 
 class ColumnKind(StrEnum):
@@ -154,7 +156,9 @@ def whole(description: str, *, nullable: bool = False) -> Any:
 
 def amount(description: str, *, nullable: bool = False, ge: float | None = 0.0) -> Any:
     """A finite real number, at least `ge`."""
-    return _field(description, nullable=nullable, kind=ColumnKind.NUMBER, ge=ge)
+    # NaN counts as larger than every number, in Polars and in DuckDB, so `le` catches it as well.
+    low = -LARGEST_NUMBER if ge is None else ge
+    return _field(description, nullable=nullable, kind=ColumnKind.NUMBER, ge=low, le=LARGEST_NUMBER)
 
 
 def share(description: str, *, nullable: bool = False) -> Any:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from engagement_pipeline.settings import PROJECT_FOLDER, Settings
 
 class BusyError(RuntimeError):
     """Another run is at work; the text names it."""
+
+
+class RunRecordsError(RuntimeError):
+    """Dagster cannot keep its records of runs; the text says where, why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,25 @@ def prepare_dagster_home(settings: Settings) -> None:
 
 @contextmanager
 def dagster_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """The project's instance, the one that the Dagster UI shows."""
-    prepare_dagster_home(settings)
-    with dg.DagsterInstance.get() as instance:
-        yield instance
+    """The project's instance, the one that the Dagster UI shows.
+
+    Raises:
+        RunRecordsError: its records cannot be read or written, mostly because the disk is full.
+    """
+    try:
+        prepare_dagster_home(settings)
+        with dg.DagsterInstance.get() as instance:
+            yield instance
+    except Exception as error:
+        cause = getattr(error, "orig", None)
+        if not isinstance(cause, sqlite3.Error):
+            raise
+        free_mb = shutil.disk_usage(settings.dagster_home).free // 1_000_000
+        raise RunRecordsError(
+            f"{settings.dagster_home}: the records of runs cannot be kept: {cause}; {free_mb} MB "
+            "of disk are free. Work stopped there, and what was published before is as it was. "
+            "Make room if there is none, and run again."
+        ) from error
 
 
 def run_job(

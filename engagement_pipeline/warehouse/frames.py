@@ -45,7 +45,7 @@ def query(
     """The rows of a query, instants as `Datetime("us", "UTC")`."""
     frame = pl.DataFrame(connection.sql(sql, params=dict(parameters or {})))
     return frame.with_columns(
-        pl.col(name).dt.replace_time_zone("UTC") if _is_other_utc(dtype) else pl.col(name)
+        pl.col(name).dt.convert_time_zone("UTC") if _is_in_other_zone(dtype) else pl.col(name)
         for name, dtype in frame.schema.items()
     )
 
@@ -58,6 +58,6 @@ def read_table(connection: Connection, contract: Contract) -> pl.DataFrame:
     )
 
 
-def _is_other_utc(dtype: pl.DataType) -> bool:
-    # DuckDB 2 and 1.5 name the session's zone differently ("UTC", "Etc/UTC").
+def _is_in_other_zone(dtype: pl.DataType) -> bool:
+    # The session's zone, which even if it is UTC may be named otherwise ("Etc/UTC" in DuckDB 2).
     return isinstance(dtype, pl.Datetime) and dtype.time_zone not in (None, "UTC")

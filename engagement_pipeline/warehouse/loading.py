@@ -18,6 +18,18 @@ from engagement_pipeline.warehouse.frames import append
 _FILES = contract("raw.ingested_files")
 _REJECTS = contract("raw.rejects")
 _READS = contract("raw.notification_reads")
+_SCRATCH = (
+    "incoming",
+    "incoming_numbers",
+    "incoming_rejects",
+    "incoming_reads",
+    "suspects",
+    "losers",
+)
+
+
+class LostRowsError(RuntimeError):
+    """A row was neither kept nor rejected: a defect of this project, caught before it counts."""
 
 
 @dataclass(frozen=True)
@@ -98,20 +110,27 @@ def load_file(
     """
     with transaction(connection):
         _forget_refused(connection, into, file)
-        _stage(connection, into)
+        staged = _stage(connection, into)
         rows_read = 0
         for batch in batches:
-            append(connection, "incoming", batch.rows)
+            append(connection, staged, batch.rows.drop("row_number"))
+            append(connection, "incoming_numbers", batch.rows.select("row_number"))
             append(connection, "incoming_rejects", batch.rejects)
             if batch.reads is not None:
                 append(connection, "incoming_reads", batch.reads)
             rows_read += batch.rows_read
-        _reject_duplicates(connection, into)
+        _reject_duplicates(connection, into, staged)
         reasons = _reasons(connection)
         rejected = sum(count for _, count in reasons)
-        newest = _newest(connection, into)
+        sound = _count(connection, f"SELECT count(*) FROM {staged}")
+        if sound + rejected != rows_read:
+            raise LostRowsError(
+                f"{file.path}: expected {rows_read} rows to be sound or rejected, found {sound} "
+                f"and {rejected}: nothing of the file was loaded"
+            )
+        newest = _newest(connection, into, staged)
         is_refused = limit.is_exceeded(rejected, rows_read)
-        loaded = 0 if is_refused else _merge(connection, into, "incoming")
+        loaded = _take_back(connection, staged) if is_refused else _merge(connection, into, staged)
         if not is_refused and into.full_name == "raw.notifications":
             _merge(connection, _READS, "(SELECT DISTINCT * FROM incoming_reads)")
         _keep_rejects(connection, into, file, now)
@@ -126,12 +145,18 @@ def load_file(
             newest_row_at=newest,
         )
         _log(connection, into, outcome, now)
+        _unstage(connection)
     return outcome
 
 
-def _stage(connection: Connection, into: Contract) -> None:
-    columns = ", ".join(f'"{c.name}" {c.sql_type}' for c in into.columns)
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE incoming ({columns}, row_number BIGINT)")
+def _stage(connection: Connection, into: Contract) -> str:
+    """Make the tables of one file's rows; gives the name of that for the sound ones.
+
+    An empty table takes its first file in directly: written twice, it would take half as long
+    again. Rows and `incoming_numbers` are appended in step, so that the place of a row among them
+    tells its number in the file.
+    """
+    connection.execute("CREATE OR REPLACE TEMP TABLE incoming_numbers (row_number BIGINT)")
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE incoming_rejects "
         "(row_number BIGINT, reason VARCHAR, row_json VARCHAR)"
@@ -139,6 +164,23 @@ def _stage(connection: Connection, into: Contract) -> None:
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE incoming_reads (notification_id VARCHAR, read_at TIMESTAMPTZ)"
     )
+    if _is_empty(connection, into.full_name):
+        return into.full_name
+    columns = ", ".join(f'"{c.name}" {c.sql_type}' for c in into.columns)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE incoming ({columns})")
+    return "incoming"
+
+
+def _take_back(connection: Connection, staged: str) -> int:
+    """Nothing of a refused file lands; gives that nothing."""
+    connection.execute(f"DELETE FROM {staged}")
+    return 0
+
+
+def _unstage(connection: Connection) -> None:
+    # The connection has more to do, and a large file's rows would stay in memory all the while.
+    for scratch in _SCRATCH:
+        connection.execute(f"DROP TABLE IF EXISTS temp.{scratch}")
 
 
 def _forget_refused(connection: Connection, into: Contract, file: FileIdentity) -> None:
@@ -157,40 +199,42 @@ def _forget_refused(connection: Connection, into: Contract, file: FileIdentity) 
     )
 
 
-def _reject_duplicates(connection: Connection, into: Contract) -> None:
+def _reject_duplicates(connection: Connection, into: Contract, staged: str) -> None:
     """Within one file the newest row of a key stays, and of equally new ones the last."""
     key = _names(into.key)
     # Comparing one hash a row finds the few suspects cheaply; only they are sorted by key.
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE suspects AS
-            SELECT hash({key}) AS key_hash FROM incoming
+            SELECT hash({key}) AS key_hash FROM {staged}
             GROUP BY key_hash HAVING count(*) > 1"""
     )
-    if not _count(connection, "SELECT count(*) FROM suspects"):
+    if _is_empty(connection, "suspects"):
         return
+    # Rows that are not committed yet are numbered from some large number on, not from 0.
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE losers AS
-            SELECT row_number FROM incoming WHERE hash({key}) IN (SELECT key_hash FROM suspects)
+            SELECT rowid AS place, rowid - (SELECT min(rowid) FROM {staged}) AS nth
+            FROM {staged} WHERE hash({key}) IN (SELECT key_hash FROM suspects)
             QUALIFY row_number() OVER (
-                PARTITION BY {key} ORDER BY {_version(into)} DESC NULLS LAST, row_number DESC
+                PARTITION BY {key} ORDER BY {_version(into)} DESC NULLS LAST, rowid DESC
             ) > 1"""
     )
-    as_found = ", ".join(f"'{c}': {_name(c)}" for c in into.column_names)
+    as_found = ", ".join(f"'{c}': s.{_name(c)}" for c in into.column_names)
     connection.execute(
         f"""INSERT INTO incoming_rejects BY NAME
-            SELECT row_number, 'duplicate_key' AS reason, to_json({{{as_found}}}) AS row_json
-            FROM incoming WHERE row_number IN (SELECT row_number FROM losers)"""
+            SELECT n.row_number, 'duplicate_key' AS reason, to_json({{{as_found}}}) AS row_json
+            FROM {staged} AS s INNER JOIN losers AS l ON s.rowid = l.place
+            INNER JOIN incoming_numbers AS n
+            ON n.rowid - (SELECT min(rowid) FROM incoming_numbers) = l.nth"""
     )
-    connection.execute("DELETE FROM incoming WHERE row_number IN (SELECT row_number FROM losers)")
+    connection.execute(f"DELETE FROM {staged} WHERE rowid IN (SELECT place FROM losers)")
 
 
 def _merge(connection: Connection, into: Contract, staged: str) -> int:
     """Add what is new and replace what is older; gives the rows that landed."""
-    names = _names(into.column_names)
     target = into.full_name
-    add = f"INSERT INTO {target} BY NAME SELECT {names} FROM {staged} AS s"
-    if _is_empty(connection, target):
-        return _count(connection, add)
+    if staged == target:
+        return _count(connection, f"SELECT count(*) FROM {target}")
     same_key = " AND ".join(f"t.{_name(k)} IS NOT DISTINCT FROM s.{_name(k)}" for k in into.key)
     if not into.is_event_like:
         # A tie goes to the later file, so an equally new row replaces, too.
@@ -203,7 +247,8 @@ def _merge(connection: Connection, into: Contract, staged: str) -> int:
         )
     return _count(
         connection,
-        f"{add} WHERE NOT EXISTS (SELECT 1 AS one FROM {target} AS t WHERE {same_key})",
+        f"INSERT INTO {target} BY NAME SELECT {_names(into.column_names)} FROM {staged} AS s "
+        f"WHERE NOT EXISTS (SELECT 1 AS one FROM {target} AS t WHERE {same_key})",
     )
 
 
@@ -225,13 +270,13 @@ def _reasons(connection: Connection) -> list[tuple[str, int]]:
     ).fetchall()
 
 
-def _newest(connection: Connection, into: Contract) -> datetime | None:
+def _newest(connection: Connection, into: Contract, staged: str) -> datetime | None:
     if into.time_column is None:
         return None
     found = pl.DataFrame(
-        connection.sql(f"SELECT max({_name(into.time_column)}) AS newest FROM incoming")
+        connection.sql(f"SELECT max({_name(into.time_column)}) AS newest FROM {staged}")
     )
-    newest: datetime | None = found["newest"].dt.replace_time_zone("UTC").item()
+    newest: datetime | None = found["newest"].dt.convert_time_zone("UTC").item()
     return newest
 
 

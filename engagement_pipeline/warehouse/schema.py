@@ -55,7 +55,7 @@ def upgrade(
             f"the warehouse has schema version {current}, this project knows versions up to "
             f"{newest}: update the project"
         )
-    pending = [m for m in migrations if m.version > current]
+    pending = sorted((m for m in migrations if m.version > current), key=lambda m: m.version)
     for migration in pending:
         with transaction(connection):
             for statement in migration.statements:
