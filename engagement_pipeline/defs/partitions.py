@@ -1,6 +1,6 @@
 """One partition per organisation."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from urllib.parse import quote, unquote
 
 import dagster as dg
@@ -38,15 +38,21 @@ def sync_partitions(instance: dg.DagsterInstance, org_ids: Iterable[str]) -> tup
     return len(added), len(present - wanted)
 
 
-def range_tags(keys: list[str], all_keys: list[str]) -> dict[str, str]:
-    """Run tags that make a run work on `keys`, where they are neighbours among `all_keys`.
+def range_tags(
+    keys: Iterable[str], all_keys: Sequence[str], *, may_span_others: bool = False
+) -> dict[str, str]:
+    """Run tags that make a run work on `keys`: on the range from the first to the last of them.
 
-    Without the tags a run still classifies, but Dagster cannot show which keys were left failed.
+    Dagster knows ranges only. Where others lie between, there are no tags unless
+    `may_span_others`: a run without them still classifies, but Dagster cannot show which
+    organisations it left failed.
     """
-    if not keys:
+    wanted = set(keys)
+    places = [place for place, key in enumerate(all_keys) if key in wanted]
+    if not places:
         return {}
-    places = [place for place, key in enumerate(all_keys) if key in set(keys)]
-    if places != list(range(places[0], places[0] + len(keys))):
+    has_others = places[-1] - places[0] + 1 != len(places)
+    if has_others and not may_span_others:
         return {}
     return {
         "dagster/asset_partition_range_start": all_keys[places[0]],

@@ -14,6 +14,7 @@ from engagement_pipeline.defs.runs import bury_dead_runs
 from engagement_pipeline.defs.scoring import CLASSIFICATIONS
 from engagement_pipeline.settings import Settings
 from engagement_pipeline.terminal import reading
+from engagement_pipeline.terminal.plan import due_org_ids
 from engagement_pipeline.terminal.running import JobRun, dagster_instance, org_tags, run_job
 from engagement_pipeline.warehouse.connection import check_free_disk
 from engagement_pipeline.warehouse.published import NotPublishedError
@@ -56,7 +57,9 @@ def run(
     with dagster_instance(settings) as instance:
         jobs = [run_job(instance, "refresh", options=options, is_verbose=is_verbose)]
         if jobs[0].is_success:
-            tags = org_tags(instance, org_ids)
+            # Without tags where nothing is due: each organisation planned costs a record of it.
+            due = list(org_ids) or due_org_ids(settings)
+            tags = org_tags(instance, due, may_span_others=not org_ids)
             jobs.append(
                 run_job(instance, "classify", options=options, tags=tags, is_verbose=is_verbose)
             )

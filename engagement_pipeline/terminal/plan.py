@@ -52,17 +52,26 @@ def plan(settings: Settings, *, as_of: str | None, org_ids: Sequence[str]) -> Pl
         orgs = stored.stored_orgs(connection)
         if org_ids:
             orgs = [org for org in orgs if org.org_id in org_ids]
-        if not new:
-            orgs = _due(connection, settings, orgs, as_of)
+        snapshot = stored_signals.snapshot(connection)
+        # Without a fixed moment the signals move on, and all organisations are due.
+        is_known = snapshot is not None and as_of and parse_moment(as_of) == snapshot.as_of
+        if is_known and not new:
+            orgs = _due(connection, settings, orgs)
     return Plan(len(new), len(orgs), sum(org.members for org in orgs))
 
 
+def due_org_ids(settings: Settings) -> list[str]:
+    """The organisations that are due for the signals there are now, in order of their ids."""
+    with Warehouse.of(settings).open() as connection:
+        orgs = stored.stored_orgs(connection)
+        return [org.org_id for org in _due(connection, settings, orgs)]
+
+
 def _due(
-    connection: Connection, settings: Settings, orgs: list[stored.StoredOrg], as_of: str | None
+    connection: Connection, settings: Settings, orgs: list[stored.StoredOrg]
 ) -> list[stored.StoredOrg]:
-    """The due ones; without a fixed moment the signals move on, and all are due."""
     snapshot = stored_signals.snapshot(connection)
-    if snapshot is None or as_of is None or parse_moment(as_of) != snapshot.as_of:
+    if snapshot is None:
         return orgs
     defaults = thresholds_of(settings)
     digests = {

@@ -104,11 +104,15 @@ def run_job(
     return JobRun(job_name, result.run_id, result.success, tuple(_failures(result)))
 
 
-def org_tags(instance: dg.DagsterInstance, org_ids: Sequence[str]) -> dict[str, str]:
-    """Run tags for `classify` over these organisations, or over all of them."""
-    everyone = list(instance.get_dynamic_partitions(str(ORGS.name)))
-    wanted = {partition_key(org_id) for org_id in org_ids} or set(everyone)
-    return range_tags([key for key in everyone if key in wanted], everyone)
+def org_tags(
+    instance: dg.DagsterInstance, org_ids: Sequence[str], *, may_span_others: bool = False
+) -> dict[str, str]:
+    """Run tags for `classify` over these organisations (see `range_tags`)."""
+    return range_tags(
+        [partition_key(org_id) for org_id in org_ids],
+        list(instance.get_dynamic_partitions(str(ORGS.name))),
+        may_span_others=may_span_others,
+    )
 
 
 def _failures(result: dg.ExecuteInProcessResult) -> Iterator[str]:

@@ -88,9 +88,7 @@ def test_descriptions_and_promises_of_the_marts_are_those_of_their_contracts(
         assert model.description == promised.description
         assert model.column_descriptions == {c.name: c.description for c in promised.columns}
         tests = [t for t in project.tests if t.model == model.name]
-        assert {t.column for t in tests if t.kind == "not_null"} == {
-            c.name for c in promised.columns if not c.is_nullable
-        }
+        assert {t.column for t in tests if t.kind == "not_null"} == set(promised.key)
         assert {
             t.column: tuple(t.arguments["values"]) for t in tests if "values" in t.arguments
         } == {c.name: c.allowed for c in promised.columns if c.allowed}
