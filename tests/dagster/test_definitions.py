@@ -80,7 +80,9 @@ def test_marts_carry_their_column_lineage() -> None:
 
 
 def test_every_step_that_opens_the_warehouse_waits_in_its_pool() -> None:
-    for assets in defs.resolve_all_asset_specs() and _GRAPH.assets_defs:
+    steps = [assets for assets in _GRAPH.assets_defs if assets.is_executable]
+    assert len(steps) > 15
+    for assets in steps:
         assert assets.op.pools == {"warehouse"}, assets.op.name
 
 

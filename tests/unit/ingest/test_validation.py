@@ -258,15 +258,20 @@ def test_a_reject_of_native_values_shows_them_as_text() -> None:
     assert row["left_at"].startswith("2026-01-01 00:00:00")
 
 
-def test_a_reject_too_long_for_its_table_is_cut_and_stays_json() -> None:
+def test_a_reject_keeps_texts_too_long_for_their_column_whole() -> None:
     texts = {"description": '"\n' * 60_000, "name": "x" * 70_000}
     checked = _check("organizations", texts)
-    (row_json,) = checked.rejects["row_json"]
     assert checked.rejects["reason"].to_list() == ["too_long_name"]
-    assert len(row_json) <= 65_536
+    assert json.loads(checked.rejects["row_json"].item()) == {"org_id": "o", **texts}
+
+
+def test_a_reject_too_long_for_its_table_is_cut_and_stays_json() -> None:
+    checked = _check("organizations", {"description": "x" * 9_000_000})
+    row_json = checked.rejects["row_json"].item()
+    assert len(row_json) <= 8_388_608
     row = json.loads(row_json)
     assert row["org_id"] == "o"
-    assert row["description"].endswith("… (120000 characters)")
+    assert row["description"].endswith("… (9000000 characters)")
 
 
 def test_lines_that_are_no_rows_are_rejects_too() -> None:
