@@ -30,7 +30,7 @@ def _as_of(connection: duckdb.DuckDBPyConnection) -> datetime:
 
 def signals(connection: duckdb.DuckDBPyConnection) -> None:
     """The signals from frames in memory."""
-    assert presence(connection).has_notifications
+    assert presence(connection, as_of=_as_of(connection)).has_notifications
     (frames,) = slices(connection, slice_rows=1 << 40)
     sources = SignalSources(**{k: v for k, v in frames.items() if k not in _ABSENT})
     found = member_signals(

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from engagement_pipeline.defs.gate import gate
-from engagement_pipeline.defs.ingest import JOURNAL, RAW_ASSETS
+from engagement_pipeline.defs.ingest import JOURNAL, ingest
 from engagement_pipeline.defs.jobs import JOBS
 from engagement_pipeline.defs.marts import publish_marts
 from engagement_pipeline.defs.resources import PipelineResource
@@ -17,7 +17,7 @@ def build_defs(**resource_overrides: object) -> dg.Definitions:
     """All definitions; `resource_overrides` is the door for tests."""
     return dg.Definitions(
         assets=[
-            *RAW_ASSETS,
+            ingest,
             member_signals_asset,
             classify_orgs,
             override_history,

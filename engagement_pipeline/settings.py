@@ -21,6 +21,8 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as UnreadableValueError
 
+from engagement_pipeline.contracts.vocabulary import ORG_SETTING_BOUNDS
+
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 ENV_PREFIX = "ENGAGEMENT_"
 SETTINGS_FILE = "engagement.toml"
@@ -28,6 +30,12 @@ SETTINGS_FILE = "engagement.toml"
 
 class SettingsError(ValueError):
     """A setting has a value it may not have; the text names it, what was expected and found."""
+
+
+def _org_setting(name: str, default: int, description: str) -> Any:
+    """The field of a setting that an organisation may set for itself, within the same bounds."""
+    lowest, highest = ORG_SETTING_BOUNDS[name]
+    return Field(default, ge=lowest, le=highest, description=f"{description} Per org.")
 
 
 class Settings(BaseSettings):
@@ -52,33 +60,21 @@ class Settings(BaseSettings):
     classifier: Literal["auto", "rules"] = Field(
         "auto", description="Who gives the levels; `auto` takes the best that is set up."
     )
-    highly_engaged_min: int = Field(
-        3,
-        ge=1,
-        le=1_000,
-        description="Events attended in 90 days that make a member highly engaged. Per org.",
+    highly_engaged_min: int = _org_setting(
+        "highly_engaged_min", 3, "Events attended in 90 days that make a member highly engaged."
     )
-    moderate_min: int = Field(
-        1,
-        ge=1,
-        le=1_000,
-        description="Events attended in 90 days that make a member moderately engaged. Per org.",
+    moderate_min: int = _org_setting(
+        "moderate_min", 1, "Events attended in 90 days that make a member moderately engaged."
     )
-    new_member_days: int = Field(
-        60, ge=0, le=3_650, description="Days since joining during which a member is new. Per org."
+    new_member_days: int = _org_setting(
+        "new_member_days", 60, "Days since joining during which a member is new."
     )
-    inactive_days: int = Field(
-        180,
-        ge=1,
-        le=3_650,
-        description="Days without activity that make a member inactive. Per org.",
+    inactive_days: int = _org_setting(
+        "inactive_days", 180, "Days without activity that make a member inactive."
     )
     significant_sections: tuple[str, ...] = Field(
         ("work_history", "skills"),
         description="Profile sections whose update counts as activity.",
-    )
-    stale_override_days: int = Field(
-        90, ge=1, le=3_650, description="Days after which an override without expiry is stale."
     )
     max_reject_share: float = Field(
         0.05,

@@ -1,8 +1,10 @@
 """The closed word lists that columns take their values from, and built-in spellings of them.
 
-Only words belong here; what a level *means* is in `scoring.levels`, and how a raw value is
-folded onto a word is in `ingest.vocabulary`.
+Only words belong here, and between which bounds the number lies that a word names; what a level
+*means* is in `scoring.levels`, and how a raw value is folded onto a word is in `ingest.vocabulary`.
 """
+
+from collections.abc import Mapping
 
 LEVELS = ("highly_engaged", "moderate", "at_risk", "new", "inactive")
 """Engagement levels, from most to least engaged, with `new` apart from the scale."""
@@ -58,5 +60,13 @@ ROLES = ("member", "admin")
 OVERRIDE_ACTIONS = ("override", "clear")
 OVERRIDE_HISTORY_ACTIONS = ("override", "clear", "expire")
 
-ORG_SETTINGS = ("highly_engaged_min", "moderate_min", "new_member_days", "inactive_days")
+ORG_SETTING_BOUNDS: Mapping[str, tuple[int, int]] = {
+    "highly_engaged_min": (1, 1_000),
+    "moderate_min": (1, 1_000),
+    "new_member_days": (0, 3_650),
+    "inactive_days": (1, 3_650),
+}
+"""Per setting that an organisation may set for itself: its lowest and its highest value."""
+
+ORG_SETTINGS = tuple(ORG_SETTING_BOUNDS)
 """The settings that an organisation may set for itself."""

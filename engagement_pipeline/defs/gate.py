@@ -5,7 +5,7 @@ import dagster as dg
 from engagement_pipeline.defs.marts import MART_KEYS
 from engagement_pipeline.defs.metadata import OWNERS, WAREHOUSE_POOL
 from engagement_pipeline.defs.resources import PipelineResource
-from engagement_pipeline.defs.scoring import GATE, SCORING_RUNS
+from engagement_pipeline.defs.scoring import GATE, SCORING_RUNS, fail_if_any
 from engagement_pipeline.warehouse import classifications as stored
 
 
@@ -16,6 +16,7 @@ from engagement_pipeline.warehouse import classifications as stored
     "others are published. Materialize → Failed on `scores/classifications` retries just those.",
     group_name="scoring",
     owners=OWNERS,
+    kinds={"python"},
     code_version="1",
     pool=WAREHOUSE_POOL,
 )
@@ -24,11 +25,5 @@ def gate(pipeline: PipelineResource) -> dg.MaterializeResult[None]:
     with pipeline.warehouse().open() as connection:
         as_of = stored.shown_as_of(connection)
         failed = stored.failed_orgs(connection, as_of=as_of) if as_of else []
-    if failed:
-        listed = "; ".join(f"{run.org_id}: {run.error}" for run in failed)
-        raise dg.Failure(
-            f"{len(failed)} of the organisations could not be classified, and keep their last "
-            f"good levels; all others are published. {listed}",
-            metadata={"failed": [run.org_id for run in failed]},
-        )
+    fail_if_any(failed)
     return dg.MaterializeResult(metadata={"orgs_failed": 0})

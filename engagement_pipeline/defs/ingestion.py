@@ -3,6 +3,7 @@
 A bad file or a refused one stops neither the others of its table nor any other table.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,7 +29,10 @@ from engagement_pipeline.warehouse.loading import (
     known_org_ids,
     load_file,
     loaded_digests,
+    rows_of_orgs_now_known,
 )
+
+_NO_LIMIT = RejectLimit(share=1.0, rows=0)
 
 
 @dataclass
@@ -85,7 +89,36 @@ def ingest_table(
         except BadFileError as error:
             result.problems.append(str(error))
         progress.advance(1)
+    again = _load_again(connection, into, settings, now)
+    if again is not None:
+        result.loaded.append(again)
     return result
+
+
+def _load_again(
+    connection: Connection, into: Contract, settings: Settings, now: datetime
+) -> LoadedFile | None:
+    """Rows whose organisation came later than they did: the order of arrival must not matter."""
+    rows = rows_of_orgs_now_known(connection, into.name)
+    if not rows:
+        return None
+    path = settings.spool_folder / f"{into.name}.jsonl"
+    # The moment keeps apart two loads of the same rows, which a file's content could not.
+    sha256 = hashlib.sha256("\n".join([now.isoformat(), *rows]).encode()).hexdigest()
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    try:
+        file = SourceFile(into.name, path, "jsonl")
+        return load_file(
+            connection,
+            into,
+            FileIdentity("raw.rejects", sha256, path.stat().st_size),
+            _checked(connection, into, file, digest(path), settings, now, TableIngest()),
+            limit=_NO_LIMIT,
+            now=now,
+            settles_rejects=True,
+        )
+    finally:
+        path.unlink()
 
 
 def _load(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from engagement_pipeline.defs.gate import gate
-from engagement_pipeline.defs.ingest import RAW_ASSETS
+from engagement_pipeline.defs.ingest import ingest
 from engagement_pipeline.defs.marts import publish_marts
 from engagement_pipeline.defs.overrides import clear_override, override_engagement
 from engagement_pipeline.defs.scoring import classify_orgs, override_history
@@ -23,7 +23,7 @@ def _job(name: str, assets: Sequence[dg.AssetsDefinition], description: str) -> 
 
 refresh = _job(
     "refresh",
-    [*RAW_ASSETS, member_signals_asset],
+    [ingest, member_signals_asset],
     "Take in new and changed source files, and compute the signals of all members.",
 )
 classify = _job(

@@ -3,6 +3,7 @@
 All in one step, because what fails a check must never be where an analyst can read it.
 """
 
+import hashlib
 from collections.abc import Iterator
 from functools import cache
 
@@ -53,7 +54,7 @@ def _spec(model: SqlModel) -> dg.AssetSpec:
         group_name="marts",
         owners=OWNERS,
         kinds={"sql", "duckdb"},
-        code_version="1",
+        code_version=hashlib.sha256(model.text.encode()).hexdigest()[:12],
         metadata=metadata,
         freshness_policy=DAILY if model.is_table else None,
     )

@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 import dagster as dg
 
 from engagement_pipeline.contracts import Contract
+from engagement_pipeline.warehouse.audit import CONTRACT_CHECK
+from engagement_pipeline.warehouse.quality import Violation
 
 Metadata: TypeAlias = dict[str, Any]
 """Entries of an event: whatever Dagster takes as metadata, by name."""
@@ -66,6 +68,29 @@ def table_spec(
         code_version=code_version,
         metadata={"dagster/column_schema": column_schema(contract), **(metadata or {})},
         **options,
+    )
+
+
+def contract_check(
+    table: Contract, broken: Sequence[Violation], *, name: str = CONTRACT_CHECK
+) -> dg.AssetCheckResult:
+    """Whether a table as it is keeps its contract, and what is broken where it does not."""
+    return dg.AssetCheckResult(
+        asset_key=asset_key(table),
+        check_name=name,
+        passed=not broken,
+        description="; ".join(f"{v.column_name}: {v.promise}: {v.rows} rows" for v in broken),
+        metadata={"broken_promises": len(broken)},
+    )
+
+
+def contract_check_spec(table: Contract) -> dg.AssetCheckSpec:
+    """The blocking check that a table keeps its contract."""
+    return dg.AssetCheckSpec(
+        CONTRACT_CHECK,
+        asset=asset_key(table),
+        blocking=True,
+        description="Every row of the table keeps the contract.",
     )
 
 

@@ -94,6 +94,11 @@ def _apply(
 ) -> None:
     now = run_start(context)
     performed_at = parse_moment(config.performed_at) if config.performed_at else now
+    if performed_at > now:
+        raise dg.Failure(
+            f"performed_at: expected a moment that has come, found {performed_at.isoformat()}",
+            allow_retries=False,
+        )
     made_at = "cli" if context.run.tags.get("engagement/started_by") == "cli" else "dagster"
     request_id = f"{made_at}:{context.run.run_id}"
     request: dict[str, object] = {
@@ -107,7 +112,7 @@ def _apply(
         "performed_at": performed_at,
         "expires_at": parse_moment(expires_at) if expires_at else None,
     }
-    added, rejected = _take_in(pipeline, request, performed_at=performed_at, now=now)
+    added, rejected = _take_in(pipeline, request, now=now)
     refused = rejected.filter(pl.col("request_id") == request_id)
     if refused.height:
         raise dg.Failure(
@@ -121,8 +126,8 @@ def _apply(
 
 
 def _take_in(
-    pipeline: PipelineResource, request: dict[str, object], *, performed_at: datetime, now: datetime
+    pipeline: PipelineResource, request: dict[str, object], *, now: datetime
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     with pipeline.warehouse().open() as connection:
         stored.add_request(connection, pl.DataFrame([request], schema=_REQUESTS.polars_schema))
-        return apply_overrides(connection, as_of=max(performed_at, now), now=now)
+        return apply_overrides(connection, as_of=now, now=now)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import dagster as dg
 from pydantic import Field
 
+from engagement_pipeline.defs.runs import PROCESS_TAG, this_process
 from engagement_pipeline.scoring.classifier import Classifier
 from engagement_pipeline.scoring.rules import RulesClassifier
 from engagement_pipeline.settings import Settings, load_settings
@@ -69,6 +70,9 @@ def parse_moment(text: str) -> datetime:
 
 def run_start(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> datetime:
     """When the run started: the one clock reading that all its steps share."""
+    if PROCESS_TAG not in context.run.tags:
+        # By this a run whose process was killed is told from one at work.
+        context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: this_process()})
     record = context.instance.get_run_record_by_id(context.run.run_id)
     if record is None or record.start_time is None:
         return datetime.now(UTC)

@@ -10,27 +10,24 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 PROCESS_TAG = "engagement/process"
 _PROC = Path("/proc")
 STARTED_BY_TAG = "engagement/started_by"
-_IN_PROGRESS = [
-    DagsterRunStatus.QUEUED,
-    DagsterRunStatus.NOT_STARTED,
-    DagsterRunStatus.STARTING,
-    DagsterRunStatus.STARTED,
-    DagsterRunStatus.CANCELING,
-]
+_AT_WORK = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+_WAITING = [DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED]
 
 
 def cli_tags() -> dict[str, str]:
     """Tags of a run that a terminal works off in its own process."""
-    return {
-        STARTED_BY_TAG: "cli",
-        PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}:{_birth(os.getpid())}",
-    }
+    return {STARTED_BY_TAG: "cli", PROCESS_TAG: this_process()}
+
+
+def this_process() -> str:
+    """What this process is known by: host, number, and start."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_birth(os.getpid())}"
 
 
 def bury_dead_runs(instance: DagsterInstance) -> list[DagsterRun]:
-    """Mark as failed what a killed terminal left as started; nothing else would ever end it."""
+    """Mark as failed what a killed process left as started; nothing else would ever end it."""
     dead = []
-    for run in instance.get_runs(RunsFilter(statuses=_IN_PROGRESS)):
+    for run in instance.get_runs(RunsFilter(statuses=_AT_WORK)):
         if PROCESS_TAG in run.tags and not _is_alive(run.tags[PROCESS_TAG]):
             instance.report_run_failed(run, "The process that worked off this run is gone.")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
@@ -38,11 +35,15 @@ def bury_dead_runs(instance: DagsterInstance) -> list[DagsterRun]:
     return dead
 
 
-def busy_with(instance: DagsterInstance, *job_names: str) -> str | None:
-    """Why a job must not start now: one of these is at work. None if it may."""
+def busy_with(
+    instance: DagsterInstance, *job_names: str, counts_waiting: bool = True
+) -> str | None:
+    """Why a job must not start now: one of these is at work, or waits for its turn unless
+    `counts_waiting` is false. None if it may."""
     bury_dead_runs(instance)
+    statuses = [*_AT_WORK, *(_WAITING if counts_waiting else [])]
     for job_name in job_names:
-        runs = instance.get_runs(RunsFilter(job_name=job_name, statuses=_IN_PROGRESS), limit=1)
+        runs = instance.get_runs(RunsFilter(job_name=job_name, statuses=statuses), limit=1)
         if runs:
             return f"run {runs[0].run_id} of the job {job_name} is still in progress"
     return None

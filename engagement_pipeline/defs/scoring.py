@@ -20,6 +20,8 @@ from engagement_pipeline.defs.metadata import (
     WAREHOUSE_POOL,
     asset_key,
     column_schema,
+    contract_check,
+    contract_check_spec,
     counts_table,
     table_spec,
 )
@@ -37,10 +39,12 @@ from engagement_pipeline.warehouse import overrides as stored_overrides
 from engagement_pipeline.warehouse import signals as stored_signals
 from engagement_pipeline.warehouse.classifications import OrgRun, StoredOrg
 from engagement_pipeline.warehouse.connection import Connection
+from engagement_pipeline.warehouse.quality import row_count, violations
 
 CLASSIFICATIONS = asset_key(contract("scores.classifications"))
 SCORING_RUNS = asset_key(contract("scores.scoring_runs"))
-OVERRIDE_HISTORY = asset_key(contract("scores.override_history"))
+HISTORY = contract("scores.override_history")
+OVERRIDE_HISTORY = asset_key(HISTORY)
 GATE = dg.AssetKey(["scores", "gate"])
 
 MEMBERS_PER_BATCH = 100_000
@@ -52,6 +56,10 @@ ORG_RUNS = table_spec(contract("scores.org_runs"), group="scoring", deps=[SCORIN
 
 class NoSignalsError(RuntimeError):
     """There is nothing to classify, because the signals have never been computed."""
+
+
+class OtherMomentError(RuntimeError):
+    """The run was asked for a moment that the signals do not describe; the text names both."""
 
 
 @dataclass
@@ -106,6 +114,11 @@ def classify_orgs(
                 f"{settings.warehouse_path}: signals.snapshot: expected one row, found none. "
                 "Run the job `refresh` first."
             )
+        if pipeline.as_of and pipeline.moment(computed_at) != snapshot.as_of:
+            raise OtherMomentError(
+                f"as_of: expected {snapshot.as_of.isoformat()}, which is what the signals now "
+                f"describe, found {pipeline.as_of}. Run the job `refresh` for that moment first."
+            )
         orgs = stored.stored_orgs(connection)
         sync_partitions(context.instance, [org.org_id for org in orgs])
         asked = _asked_orgs(context, pipeline, orgs)
@@ -121,11 +134,16 @@ def classify_orgs(
                 runs=outcome.runs,
                 computed_at=computed_at,
             )
-    if SCORING_RUNS in context.selected_asset_keys:
+        run_count = row_count(connection, contract("scores.scoring_runs"))
+    if SCORING_RUNS not in context.selected_asset_keys:
+        # A retry of failed organisations alone runs without the gate.
+        fail_if_any(outcome.failed)
+    else:
         yield dg.MaterializeResult(
             asset_key=SCORING_RUNS,
             metadata={
                 "as_of": snapshot.as_of.isoformat(),
+                "dagster/row_count": run_count,
                 "orgs_due": len(outcome.due),
                 "orgs_failed": len(outcome.failed),
                 "members": outcome.members,
@@ -264,24 +282,29 @@ def _record_org(
 @dg.asset(
     key=OVERRIDE_HISTORY,
     deps=[SCORING_RUNS, RAW_KEYS["override_requests"], RAW_KEYS["memberships"]],
-    description=contract("scores.override_history").description,
-    metadata={"dagster/column_schema": column_schema(contract("scores.override_history"))},
+    description=HISTORY.description,
+    metadata={"dagster/column_schema": column_schema(HISTORY)},
     group_name="scoring",
     owners=OWNERS,
     kinds={"duckdb"},
     code_version="1",
+    freshness_policy=DAILY,
+    check_specs=[contract_check_spec(HISTORY)],
     pool=WAREHOUSE_POOL,
 )
 def override_history(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Judge new override requests, and let overrides expire whose time has come."""
     with pipeline.warehouse().open() as connection:
         as_of = stored.shown_as_of(connection)
         assert as_of is not None, "the scoring run is recorded before overrides are applied"
         applied, rejected = apply_overrides(connection, as_of=as_of, now=run_start(context))
-    return dg.MaterializeResult(
+        rows = row_count(connection, HISTORY)
+        broken = violations(connection, HISTORY)
+    yield dg.MaterializeResult(
         metadata={
+            "dagster/row_count": rows,
             "as_of": as_of.isoformat(),
             "rows_added": applied.height,
             "requests_rejected": rejected.height,
@@ -292,27 +315,44 @@ def override_history(
                     unit="requests",
                 )
             ),
-        }
+        },
     )
+    yield contract_check(HISTORY, broken)
 
 
 def apply_overrides(
     connection: Connection, *, as_of: datetime, now: datetime
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Take all requests up to `as_of` into the history; gives the rows added and the rejects."""
+    """Take all requests up to `as_of` into the history; gives the rows added and the rejects.
+
+    Of a moment to come only what has happened `now` counts: the history is never taken back.
+    """
     inputs = stored_overrides.read_inputs(connection)
     outcome = apply_requests(
         inputs.requests,
         inputs.memberships,
         inputs.history,
         inputs.levels,
-        as_of=as_of,
+        as_of=min(as_of, now),
         recorded_at=now,
     )
     stored_overrides.record(
         connection, new_history=outcome.new_history, rejected=outcome.rejected, now=now
     )
     return outcome.new_history, outcome.rejected
+
+
+def fail_if_any(failed: list[OrgRun]) -> None:
+    """Fail the run where an organisation failed, naming each and why."""
+    if not failed:
+        return
+    listed = "; ".join(f"{run.org_id}: {run.error}" for run in failed)
+    raise dg.Failure(
+        f"{len(failed)} of the organisations could not be classified, and keep their last good "
+        f"levels; all others are done. {listed}",
+        metadata={"failed": [run.org_id for run in failed]},
+        allow_retries=False,
+    )
 
 
 def _failures(failed: list[OrgRun]) -> str:

@@ -1,6 +1,7 @@
 """What starts by itself when something happened: new files, a refresh done, orgs left failed."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import dagster as dg
 
@@ -13,6 +14,7 @@ from engagement_pipeline.ingest.watching import Look, look_at
 from engagement_pipeline.warehouse import classifications as stored
 
 _DAY_SECONDS = 86_400
+_PATIENCE_SECONDS = 20
 
 
 @dg.run_status_sensor(
@@ -103,7 +105,9 @@ def failed_partitions(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     settings = PipelineResource().settings()
     if not settings.warehouse_path.exists():
         return dg.SkipReason("nothing has been classified yet")
-    with PipelineResource().warehouse().open() as connection:
+    # Dagster gives a sensor a minute; a run that holds the warehouse may take longer.
+    warehouse = replace(PipelineResource().warehouse(), lock_timeout_seconds=_PATIENCE_SECONDS)
+    with warehouse.open() as connection:
         as_of = stored.shown_as_of(connection)
         failed = stored.failed_orgs(connection, as_of=as_of) if as_of else []
     if not failed:

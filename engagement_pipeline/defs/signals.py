@@ -9,10 +9,19 @@ import polars as pl
 
 from engagement_pipeline.contracts import contract
 from engagement_pipeline.defs.ingest import RAW_KEYS
-from engagement_pipeline.defs.metadata import DAILY, WAREHOUSE_POOL, Metadata, asset_key, table_spec
+from engagement_pipeline.defs.metadata import (
+    DAILY,
+    WAREHOUSE_POOL,
+    Metadata,
+    asset_key,
+    contract_check,
+    contract_check_spec,
+    table_spec,
+)
 from engagement_pipeline.defs.resources import PipelineResource, run_start
 from engagement_pipeline.signals import SignalSources, finish, member_signals
 from engagement_pipeline.warehouse import signals as stored
+from engagement_pipeline.warehouse.quality import violations
 
 MEMBERS = contract("signals.member_90d")
 SNAPSHOT = contract("signals.snapshot")
@@ -66,11 +75,12 @@ def _signals(
 @dg.multi_asset(
     name="member_signals",
     specs=[_spec("signals.member_90d"), _spec("signals.snapshot")],
+    check_specs=[contract_check_spec(MEMBERS), contract_check_spec(SNAPSHOT)],
     pool=WAREHOUSE_POOL,
 )
 def member_signals_asset(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Compute the signals of all current members at the run's `as_of`."""
     settings = pipeline.settings()
     start = run_start(context)
@@ -88,7 +98,7 @@ def member_signals_asset(
             assert before is not None
             members = before.members
         else:
-            present = stored.presence(connection)
+            present = stored.presence(connection, as_of=as_of)
             members = stored.write(
                 connection,
                 (
@@ -100,6 +110,7 @@ def member_signals_asset(
                 digest=digest,
                 computed_at=start,
             )
+        broken = {table: violations(connection, table) for table in (MEMBERS, SNAPSHOT)}
     shared: Metadata = {"as_of": as_of.isoformat(), "is_unchanged": is_unchanged}
     yield dg.MaterializeResult(
         asset_key=asset_key(MEMBERS), metadata={"dagster/row_count": members, **shared}
@@ -107,3 +118,5 @@ def member_signals_asset(
     yield dg.MaterializeResult(
         asset_key=asset_key(SNAPSHOT), metadata={"dagster/row_count": 1, **shared}
     )
+    for table, found in broken.items():
+        yield contract_check(table, found)

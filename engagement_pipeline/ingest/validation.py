@@ -11,12 +11,10 @@ from datetime import datetime
 import polars as pl
 
 from engagement_pipeline.contracts import Column, Contract, contract
+from engagement_pipeline.contracts.vocabulary import ORG_SETTING_BOUNDS
 from engagement_pipeline.ingest.rejects import REJECTS_SCHEMA, rejects_of_rows
 from engagement_pipeline.ingest.source_columns import EXTRA_COLUMNS, source_columns
 from engagement_pipeline.ingest.values import Fault, ReadColumn, read_column
-
-MAX_ORG_SETTING = 3_650
-"""Ten years in days: an organisation's own thresholds are counts of days or of events."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +70,18 @@ def check_rows(
     return _parted(batch_frame, values, [f for f in faults if f.rows.any()], contract)
 
 
+_IS_WITHIN_BOUNDS = pl.any_horizontal(
+    (pl.col("setting") == setting)
+    & pl.col("value").cast(pl.Int64, strict=False).is_between(*bounds)
+    for setting, bounds in ORG_SETTING_BOUNDS.items()
+)
+
 _ROW_RULES: dict[str, tuple[tuple[str, pl.Expr], ...]] = {
     "raw.org_settings": (
         (
             "unknown_value",
-            ~(
-                pl.col("value").str.contains(r"^[0-9]{1,9}$")
-                & pl.col("value").cast(pl.Int64, strict=False).is_between(0, MAX_ORG_SETTING)
-            ),
+            # The cast alone would also take a sign.
+            ~(pl.col("value").str.contains(r"^[0-9]{1,9}$") & _IS_WITHIN_BOUNDS),
         ),
     ),
     "raw.override_requests": (

@@ -13,15 +13,9 @@ from typing import Any
 import polars as pl
 
 from engagement_pipeline.contracts import vocabulary
+from engagement_pipeline.contracts.vocabulary import ORG_SETTING_BOUNDS, ORG_SETTINGS
 
 _WHOLE_NUMBER = re.compile(r"[0-9]+")
-
-_BOUNDS = {
-    "highly_engaged_min": (1, 1_000),
-    "moderate_min": (1, 1_000),
-    "new_member_days": (0, 3_650),
-    "inactive_days": (1, 3_650),
-}
 
 
 class InvalidThresholdsError(ValueError):
@@ -62,7 +56,7 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            lowest, highest = _BOUNDS[field.name]
+            lowest, highest = ORG_SETTING_BOUNDS[field.name]
             value: Any = getattr(self, field.name)
             # A bool is an int to Python, and `True` would pass as 1.
             is_whole = isinstance(value, int) and not isinstance(value, bool)
@@ -85,10 +79,10 @@ class Thresholds:
         """
         values: dict[str, int] = {}
         for setting, text in settings.items():
-            if setting not in _BOUNDS:
-                raise InvalidThresholdsError(setting, f"one of {', '.join(_BOUNDS)}", text)
+            if setting not in ORG_SETTING_BOUNDS:
+                raise InvalidThresholdsError(setting, f"one of {', '.join(ORG_SETTINGS)}", text)
             if not _WHOLE_NUMBER.fullmatch(text.strip()):
-                lowest, highest = _BOUNDS[setting]
+                lowest, highest = ORG_SETTING_BOUNDS[setting]
                 expected = f"a whole number from {lowest} to {highest}"
                 raise InvalidThresholdsError(setting, expected, text)
             values[setting] = int(text)

@@ -15,7 +15,7 @@ from engagement_pipeline.defs.scoring import CLASSIFICATIONS
 from engagement_pipeline.settings import Settings
 from engagement_pipeline.terminal import reading
 from engagement_pipeline.terminal.plan import due_org_ids
-from engagement_pipeline.terminal.running import JobRun, dagster_instance, org_tags, run_job
+from engagement_pipeline.terminal.running import JobRun, dagster_instance, org_tags, run_job, turn
 from engagement_pipeline.warehouse.connection import check_free_disk
 from engagement_pipeline.warehouse.published import NotPublishedError
 
@@ -54,11 +54,12 @@ def run(
         "as_of": moment,
         "orgs": list(org_ids),
     }
-    with dagster_instance(settings) as instance:
+    with turn(settings), dagster_instance(settings) as instance:
         jobs = [run_job(instance, "refresh", options=options, is_verbose=is_verbose)]
         if jobs[0].is_success:
             # Without tags where nothing is due: each organisation planned costs a record of it.
-            due = list(org_ids) or due_org_ids(settings)
+            # What a killed run wrote but could not record is no longer due, yet not recorded.
+            due = list(org_ids) or sorted({*due_org_ids(settings), *_unrecorded_orgs(instance)})
             tags = org_tags(instance, due, may_span_others=not org_ids)
             jobs.append(
                 run_job(instance, "classify", options=options, tags=tags, is_verbose=is_verbose)
@@ -73,7 +74,7 @@ def override(
     started = time.monotonic()
     given = {name: value for name, value in config.items() if value is not None}
     options = {"home": str(settings.home)}
-    with dagster_instance(settings) as instance:
+    with turn(settings), dagster_instance(settings) as instance:
         jobs = [
             run_job(
                 instance,
@@ -138,10 +139,16 @@ def _last_runs(instance: dg.DagsterInstance) -> list[Row]:
 
 
 def _failed_orgs(instance: dg.DagsterInstance) -> list[Row]:
+    states = _partition_states(instance)
+    return [{"organisation": org} for org, state in states.items() if state == "FAILED"]
+
+
+def _unrecorded_orgs(instance: dg.DagsterInstance) -> list[str]:
+    return [org for org, state in _partition_states(instance).items() if state != "MATERIALIZED"]
+
+
+def _partition_states(instance: dg.DagsterInstance) -> dict[str, str]:
     keys = instance.get_dynamic_partitions(str(ORGS.name))
     states = instance.get_status_by_partition(CLASSIFICATIONS, keys, ORGS) or {}
-    return [
-        {"organisation": org_id_of(key)}
-        for key, state in states.items()
-        if state is not None and state.name == "FAILED"
-    ]
+    found = {key: states.get(key) for key in keys}
+    return {org_id_of(key): state.name if state else "" for key, state in found.items()}

@@ -39,6 +39,10 @@ def plan(settings: Settings, *, as_of: str | None, org_ids: Sequence[str]) -> Pl
 
     `members` are those of the last signals: who is a member then shows only once the new files
     are in.
+
+    Raises:
+        UnknownOrgError: the warehouse has no such organisation, and there is no new file that may
+            bring it.
     """
     contents = [
         (table, digest(file.path).sha256)
@@ -50,6 +54,10 @@ def plan(settings: Settings, *, as_of: str | None, org_ids: Sequence[str]) -> Pl
     with Warehouse.of(settings).open() as connection:
         new = [sha for table, sha in contents if sha not in loaded_digests(connection, table)]
         orgs = stored.stored_orgs(connection)
+        known = [org.org_id for org in orgs]
+        unknown = sorted(set(org_ids) - set(known))
+        if unknown and not new:
+            raise due.UnknownOrgError(unknown, known)
         if org_ids:
             orgs = [org for org in orgs if org.org_id in org_ids]
         snapshot = stored_signals.snapshot(connection)

@@ -1,5 +1,6 @@
 """Running the project's Dagster jobs in this process, recorded in the project's own instance."""
 
+import fcntl
 import os
 import shutil
 import sqlite3
@@ -37,7 +38,11 @@ def prepare_dagster_home(settings: Settings) -> None:
     """Put the project's instance settings where Dagster looks for them."""
     home = settings.dagster_home.resolve()
     home.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(PROJECT_FOLDER / "dagster.yaml", home / "dagster.yaml")
+    shipped, used = (PROJECT_FOLDER / "dagster.yaml").read_text(), home / "dagster.yaml"
+    if not used.exists() or used.read_text() != shipped:
+        # By a rename: a daemon that reads it meanwhile must not find half of it.
+        (home / "dagster.yaml.new").write_text(shipped)
+        (home / "dagster.yaml.new").replace(used)
     os.environ["DAGSTER_HOME"] = str(home)
     # Runs that Dagster starts in other processes must find the same home.
     os.environ["ENGAGEMENT_HOME"] = str(settings.home)
@@ -66,6 +71,25 @@ def dagster_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         ) from error
 
 
+@contextmanager
+def turn(settings: Settings) -> Iterator[None]:
+    """Hold the terminals' turn: of two that would run jobs at once, the second is refused.
+
+    Raises:
+        BusyError: another terminal holds it.
+    """
+    settings.dagster_home.mkdir(parents=True, exist_ok=True)
+    with (settings.dagster_home / "turn.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(
+                f"{settings.home}: another `engagement` command is running jobs here, so nothing "
+                "was started. Wait for it to end."
+            ) from None
+        yield
+
+
 def run_job(
     instance: dg.DagsterInstance,
     job_name: str,
@@ -84,7 +108,8 @@ def run_job(
     from engagement_pipeline.definitions import defs
     from engagement_pipeline.defs.jobs import EXCLUSIVE_JOBS
 
-    busy = busy_with(instance, *EXCLUSIVE_JOBS)
+    # What waits in the queue of a Dagster that was shut down would wait for ever.
+    busy = busy_with(instance, *EXCLUSIVE_JOBS, counts_waiting=False)
     if busy:
         raise BusyError(f"{busy}, so nothing was started. Wait for it to end.")
     config: dict[str, Any] = {

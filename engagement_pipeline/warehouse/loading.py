@@ -18,6 +18,8 @@ from engagement_pipeline.warehouse.frames import append
 _FILES = contract("raw.ingested_files")
 _REJECTS = contract("raw.rejects")
 _READS = contract("raw.notification_reads")
+_IS_NOW_KNOWN = """table_name = $table AND reason = 'unknown_org'
+    AND trim(json_extract_string(row_json, '$.org_id')) IN (SELECT org_id FROM raw.organizations)"""
 _SCRATCH = (
     "incoming",
     "incoming_numbers",
@@ -95,6 +97,16 @@ def known_org_ids(connection: Connection) -> pl.Series:
     return pl.DataFrame(connection.sql("SELECT org_id FROM raw.organizations"))["org_id"]
 
 
+def rows_of_orgs_now_known(connection: Connection, table_name: str) -> list[str]:
+    """Rows, as JSON, rejected because their organisation was unknown, which it no longer is."""
+    rows = connection.execute(
+        f"SELECT row_json FROM {_REJECTS.full_name} WHERE {_IS_NOW_KNOWN} "
+        "ORDER BY ingested_at, path, row_number",
+        {"table": table_name},
+    ).fetchall()
+    return [row_json for (row_json,) in rows]
+
+
 def load_file(
     connection: Connection,
     into: Contract,
@@ -103,13 +115,20 @@ def load_file(
     *,
     limit: RejectLimit,
     now: datetime,
+    settles_rejects: bool = False,
 ) -> LoadedFile:
     """Load one file in one transaction; a file over the reject limit leaves only its rejects.
 
-    Whatever `batches` raises passes through, and then nothing of the file has landed.
+    With `settles_rejects` the file is made of `rows_of_orgs_now_known`, which leave the rejects in
+    the same transaction. Whatever `batches` raises passes through, and then nothing of the file
+    has landed.
     """
     with transaction(connection):
         _forget_refused(connection, into, file)
+        if settles_rejects:
+            connection.execute(
+                f"DELETE FROM {_REJECTS.full_name} WHERE {_IS_NOW_KNOWN}", {"table": into.name}
+            )
         staged = _stage(connection, into)
         rows_read = 0
         for batch in batches:

@@ -1,12 +1,15 @@
 """The warehouse's schemas and tables, and how an older warehouse becomes today's.
 
-Tables come from their contracts. A change that a contract alone cannot make to a table that
-exists already is a migration: appended to `MIGRATIONS`, never edited, each in a transaction.
+Tables and their comments come from the contracts, and are brought up to date whenever the contracts
+have changed. A change that a contract cannot make to a table that exists already is a migration:
+appended to `MIGRATIONS`, never edited, each in a transaction.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 from engagement_pipeline.contracts import contracts
 from engagement_pipeline.warehouse.connection import Connection, WarehouseError, transaction
@@ -23,7 +26,69 @@ class Migration:
     statements: tuple[str, ...]
 
 
-def _create_tables() -> tuple[str, ...]:
+# Every warehouse has version 1 on record, the oldest ones too. Its statements are not history but
+# today's contracts (`contract_statements`), and it is given again whenever those were run again.
+TABLES = Migration(1, "the tables of the contracts", ())
+
+# Numbered from 2. A warehouse may lack a table that came later than it, and gets that table from
+# its contract once these have run: hence `ALTER TABLE IF EXISTS`.
+MIGRATIONS: tuple[Migration, ...] = ()
+
+
+def upgrade(
+    connection: Connection, *, now: datetime, migrations: Sequence[Migration] = MIGRATIONS
+) -> list[Migration]:
+    """Bring the warehouse up to the newest version; gives what was run.
+
+    That is the migrations an older warehouse lacked, and `TABLES` if tables or comments were
+    made from the contracts. A warehouse that has everything is only read.
+
+    Raises:
+        WarehouseError: the warehouse was made by a newer version of the project.
+    """
+    known = sorted(migrations, key=lambda m: m.version)
+    newest = max((m.version for m in known), default=TABLES.version)
+    digest = _digest(contract_statements())
+    found = _found(connection)
+    if found.version > newest:
+        raise WarehouseError(
+            f"the warehouse has schema version {found.version}, this project knows versions up to "
+            f"{newest}: update the project"
+        )
+    if found.is_fresh:
+        with transaction(connection):
+            _run_contracts(connection, digest, now)
+            for migration in (TABLES, *known):
+                _record(connection, migration, now)
+        return [TABLES]
+
+    applied = [m for m in known if m.version > found.version]
+    for migration in applied:
+        with transaction(connection):
+            for statement in migration.statements:
+                connection.execute(statement)
+            _record(connection, migration, now)
+    if found.digest != digest:
+        with transaction(connection):
+            _run_contracts(connection, digest, now)
+            if found.version == 0:
+                _record(connection, TABLES, now)
+        applied.append(TABLES)
+    return applied
+
+
+def version(connection: Connection) -> int:
+    """The newest migration on record; 0 if there is none."""
+    found = connection.execute(
+        "SELECT coalesce(max(version), 0) FROM meta.schema_migrations"
+    ).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+@cache
+def contract_statements() -> tuple[str, ...]:
+    """What makes every table that a contract describes, and its comments; harmless to run again."""
     statements = [f"CREATE SCHEMA IF NOT EXISTS {schema}" for schema in SCHEMAS]
     for schema in SCHEMAS:
         for found in contracts(schema):
@@ -31,46 +96,57 @@ def _create_tables() -> tuple[str, ...]:
     return tuple(statements)
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, "the first tables", _create_tables()),)
+@dataclass(frozen=True)
+class _Found:
+    """What a warehouse says of itself."""
+
+    version: int
+    digest: str | None
+    is_fresh: bool
 
 
-def upgrade(
-    connection: Connection, *, now: datetime, migrations: Sequence[Migration] = MIGRATIONS
-) -> list[Migration]:
-    """Bring the warehouse up to the newest version; gives the migrations that were applied.
-
-    Raises:
-        WarehouseError: the warehouse was made by a newer version of the project.
-    """
-    with transaction(connection):
-        connection.execute("CREATE SCHEMA IF NOT EXISTS meta")
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS meta.schema_migrations "
-            "(version BIGINT NOT NULL, title VARCHAR NOT NULL, applied_at TIMESTAMPTZ NOT NULL)"
-        )
-    current = version(connection)
-    newest = max(m.version for m in migrations)
-    if current > newest:
-        raise WarehouseError(
-            f"the warehouse has schema version {current}, this project knows versions up to "
-            f"{newest}: update the project"
-        )
-    pending = sorted((m for m in migrations if m.version > current), key=lambda m: m.version)
-    for migration in pending:
-        with transaction(connection):
-            for statement in migration.statements:
-                connection.execute(statement)
-            connection.execute(
-                "INSERT INTO meta.schema_migrations VALUES (?, ?, ?)",
-                [migration.version, migration.title, now],
-            )
-    return pending
-
-
-def version(connection: Connection) -> int:
-    """The newest migration that was applied; 0 for an empty warehouse."""
-    found = connection.execute(
-        "SELECT coalesce(max(version), 0) FROM meta.schema_migrations"
+def _found(connection: Connection) -> _Found:
+    rows = connection.execute(
+        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = "
+        "current_database() AND schema_name IN (SELECT unnest(?))",
+        [["meta", *SCHEMAS]],
+    ).fetchall()
+    tables = set(rows)
+    history = "(SELECT coalesce(max(version), 0) FROM meta.schema_migrations)"
+    stored = "(SELECT max(digest) FROM meta.contracts)"
+    answer = connection.execute(
+        f"SELECT {history if ('meta', 'schema_migrations') in tables else 0}, "
+        f"{stored if ('meta', 'contracts') in tables else 'NULL'}"
     ).fetchone()
-    assert found is not None
-    return int(found[0])
+    assert answer is not None
+    current, digest = answer
+    is_fresh = current == 0 and not any(schema in SCHEMAS for schema, _ in tables)
+    return _Found(current, digest, is_fresh)
+
+
+def _digest(statements: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(statements).encode()).hexdigest()
+
+
+def _run_contracts(connection: Connection, digest: str, now: datetime) -> None:
+    for statement in contract_statements():
+        connection.execute(statement)
+    connection.execute("CREATE SCHEMA IF NOT EXISTS meta")
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS meta.contracts "
+        "(digest VARCHAR NOT NULL, applied_at TIMESTAMPTZ NOT NULL)"
+    )
+    connection.execute("DELETE FROM meta.contracts")
+    connection.execute("INSERT INTO meta.contracts VALUES (?, ?)", [digest, now])
+
+
+def _record(connection: Connection, migration: Migration, now: datetime) -> None:
+    connection.execute("CREATE SCHEMA IF NOT EXISTS meta")
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS meta.schema_migrations "
+        "(version BIGINT NOT NULL, title VARCHAR NOT NULL, applied_at TIMESTAMPTZ NOT NULL)"
+    )
+    connection.execute(
+        "INSERT INTO meta.schema_migrations VALUES (?, ?, ?)",
+        [migration.version, migration.title, now],
+    )

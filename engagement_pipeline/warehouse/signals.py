@@ -63,11 +63,16 @@ class SnapshotState:
     inputs_digest: str
 
 
-def presence(connection: Connection) -> Presence:
-    """Which optional tables have any row."""
-    return Presence(
-        *(_rows(connection, t) > 0 for t in ("event_views", "notifications", "interactions"))
-    )
+def presence(connection: Connection, *, as_of: datetime) -> Presence:
+    """Which optional tables had any row at `as_of`: what came later was not known."""
+    found = connection.execute(
+        """SELECT EXISTS (SELECT 1 AS one FROM raw.event_views WHERE viewed_at <= $as_of),
+                  EXISTS (SELECT 1 AS one FROM raw.notifications WHERE sent_at <= $as_of),
+                  EXISTS (SELECT 1 AS one FROM raw.interactions WHERE sent_at <= $as_of)""",
+        {"as_of": as_of},
+    ).fetchone()
+    assert found is not None
+    return Presence(*found)
 
 
 def inputs_digest(

@@ -1,13 +1,20 @@
 """The daily run as a whole, in a real Dagster instance on real files."""
 
 import dagster as dg
+import pytest
 
 from engagement_pipeline.definitions import defs
 from engagement_pipeline.defs.partitions import ORGS
 from engagement_pipeline.defs.scoring import CLASSIFICATIONS
-from engagement_pipeline.terminal.running import dagster_instance, org_tags, run_job
+from engagement_pipeline.terminal.running import (
+    BusyError,
+    dagster_instance,
+    org_tags,
+    run_job,
+    turn,
+)
 from tests.dagster.conftest import Pipeline
-from tests.home import published, stored, tables
+from tests.home import published, run_pipeline, stored, tables
 from tests.small_source import AS_OF, EXPECTED_LEVELS, write_small_source, write_table
 from tests.small_source import ORGS as ORG_IDS
 
@@ -15,7 +22,8 @@ from tests.small_source import ORGS as ORG_IDS
 def _partition_states(instance: dg.DagsterInstance) -> dict[str, str]:
     keys = instance.get_dynamic_partitions(str(ORGS.name))
     states = instance.get_status_by_partition(CLASSIFICATIONS, keys, ORGS) or {}
-    return {key: state.name if state else "NONE" for key, state in states.items()}
+    found = {key: states.get(key) for key in keys}
+    return {key: state.name if state else "NONE" for key, state in found.items()}
 
 
 def _break(pipeline: Pipeline, org_id: str) -> None:
@@ -116,8 +124,6 @@ def test_a_failed_organisation_keeps_its_last_good_levels_with_their_true_moment
     pipeline.run()
     _break(pipeline, "garden")
     later = AS_OF.replace(day=8)
-    from tests.home import run_pipeline
-
     assert run_pipeline(pipeline.settings, later).failures
     rows = published(
         pipeline.settings,
@@ -186,3 +192,72 @@ def test_organisations_with_awkward_ids_become_partitions_and_are_published(
     assert pipeline.run().failures == []
     rows = published(pipeline.settings, "SELECT org_id FROM marts.member_engagement")
     assert sorted(org for (org,) in rows) == sorted(awkward)
+
+
+def test_rows_that_came_before_their_organisation_load_once_it_is_known(
+    pipeline: Pipeline,
+) -> None:
+    good = (pipeline.source / "organizations.csv").read_text()
+    write_table(
+        pipeline.source,
+        "organizations",
+        ["org_id", "name"],
+        [["choir", "Choir"], ["runners", "Runners"]],
+    )
+    settings = pipeline.settings.model_copy(update={"max_reject_rows": 20})
+    assert run_pipeline(settings, AS_OF).failures == []
+    rejects = "SELECT count(*) FROM raw.rejects WHERE reason = 'unknown_org'"
+    assert stored(settings, rejects) == [(8,)]
+    (pipeline.source / "organizations.csv").write_text(good)
+    assert pipeline.run().failures == []
+    assert stored(settings, rejects) == [(0,)]
+    shown = published(
+        settings,
+        "SELECT user_id, effective_level FROM marts.member_engagement WHERE org_id = 'garden'",
+    )
+    assert dict(shown) == EXPECTED_LEVELS
+
+
+def test_a_bad_file_of_one_table_stops_no_other_table(pipeline: Pipeline) -> None:
+    pipeline.run()
+    (pipeline.source / "organizations.parquet").write_bytes(b"PAR1 is not enough")
+    write_table(
+        pipeline.source,
+        "events",
+        ["event_id", "org_id", "starts_at"],
+        [["e1", "choir", "2026-01-01"]],
+    )
+    outcome = pipeline.run()
+    assert any("organizations.parquet" in failure for failure in outcome.failures)
+    assert stored(pipeline.settings, "SELECT count(*) FROM raw.events") == [(1,)]
+
+
+def test_a_retry_that_fails_again_is_red(pipeline: Pipeline) -> None:
+    _break(pipeline, "garden")
+    pipeline.run()
+    with dagster_instance(pipeline.settings) as instance:
+        retried = (
+            defs.resolve_implicit_global_asset_job_def()
+            .get_subset(asset_selection={CLASSIFICATIONS})
+            .execute_in_process(
+                instance=instance, tags=org_tags(instance, ["garden"]), raise_on_error=False
+            )
+        )
+    assert not retried.success
+
+
+def test_of_two_terminals_at_once_the_second_is_refused(pipeline: Pipeline) -> None:
+    with turn(pipeline.settings), pytest.raises(BusyError, match="another `engagement`"):
+        pipeline.run()
+
+
+def test_levels_that_a_killed_run_wrote_but_did_not_record_are_recorded_by_the_next(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.run()
+    with dagster_instance(pipeline.settings) as instance:
+        instance.wipe_assets([CLASSIFICATIONS])
+        assert set(_partition_states(instance).values()) == {"NONE"}
+    assert pipeline.run().failures == []
+    with dagster_instance(pipeline.settings) as instance:
+        assert set(_partition_states(instance).values()) == {"MATERIALIZED"}

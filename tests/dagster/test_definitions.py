@@ -59,7 +59,7 @@ def test_every_asset_says_what_it_is_and_whose(key: dg.AssetKey) -> None:
     assert node.owners
     assert node.group_name in {"ingest", "signals", "scoring", "marts"}
     assert node.code_version
-    assert node.kinds or key.path[-1] == "gate"
+    assert node.kinds
 
 
 @pytest.mark.parametrize("table", contracts(), ids=lambda table: table.full_name)
@@ -81,7 +81,7 @@ def test_marts_carry_their_column_lineage() -> None:
 
 def test_every_step_that_opens_the_warehouse_waits_in_its_pool() -> None:
     steps = [assets for assets in _GRAPH.assets_defs if assets.is_executable]
-    assert len(steps) > 15
+    assert len(steps) >= 6
     for assets in steps:
         assert assets.op.pools == {"warehouse"}, assets.op.name
 

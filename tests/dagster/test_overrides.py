@@ -8,15 +8,20 @@ from tests.small_source import ADMIN, AS_OF
 _MEMBER = {"org_id": "choir", "user_id": "lost", "notes": "moved away", "performed_by": ADMIN}
 
 
-def _set(pipeline: Pipeline, **given: str) -> daily.Outcome:
-    config = {**_MEMBER, "level": "inactive", "performed_at": AS_OF.isoformat(), **given}
+_AT_AS_OF = {"performed_at": AS_OF.isoformat()}
+_TWO_HOURS_LATER = {"performed_at": AS_OF.replace(hour=6).isoformat()}
+_NOW: dict[str, str] = {}  # the default, as `engagement override` leaves it out
+
+
+def _set(pipeline: Pipeline, when: dict[str, str] = _AT_AS_OF, **given: str) -> daily.Outcome:
+    config = {**_MEMBER, "level": "inactive", **when, **given}
     return daily.override(
         pipeline.settings, "override_engagement", "set_override", config, is_verbose=False
     )
 
 
-def _clear(pipeline: Pipeline, **given: str) -> daily.Outcome:
-    config = {**_MEMBER, "performed_at": AS_OF.replace(hour=6).isoformat(), **given}
+def _clear(pipeline: Pipeline, when: dict[str, str] = _TWO_HOURS_LATER) -> daily.Outcome:
+    config = {**_MEMBER, **when}
     return daily.override(
         pipeline.settings, "clear_override", "remove_override", config, is_verbose=False
     )
@@ -35,8 +40,9 @@ def test_an_override_is_published_at_once_and_a_clear_takes_it_back(pipeline: Pi
     assert _shown(pipeline) == [("at_risk", "at_risk", False, "Reconnecting")]
     assert _set(pipeline).failures == []
     assert _shown(pipeline) == [("inactive", "at_risk", True, "Taking a break")]
-    # Cleared later than the moment shown: it shows from the next run on.
+    # Cleared later than the moment shown, but decided since: it shows at once, and stays.
     assert _clear(pipeline).failures == []
+    assert _shown(pipeline) == [("at_risk", "at_risk", False, "Reconnecting")]
     assert run_pipeline(pipeline.settings, AS_OF.replace(hour=8)).failures == []
     assert _shown(pipeline) == [("at_risk", "at_risk", False, "Reconnecting")]
     history = stored(
@@ -48,6 +54,23 @@ def test_an_override_is_published_at_once_and_a_clear_takes_it_back(pipeline: Pi
         ("override", "at_risk", "inactive", ADMIN),
         ("clear", "inactive", "at_risk", ADMIN),
     ]
+
+
+def test_a_decision_of_now_is_published_at_once(pipeline: Pipeline) -> None:
+    pipeline.run()
+    assert _set(pipeline, _NOW).failures == []
+    assert _shown(pipeline) == [("inactive", "at_risk", True, "Taking a break")]
+    assert _clear(pipeline, _NOW).failures == []
+    assert _shown(pipeline) == [("at_risk", "at_risk", False, "Reconnecting")]
+
+
+def test_a_later_run_of_a_past_moment_shows_the_overrides_of_that_moment(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.run()
+    _set(pipeline, _NOW)
+    pipeline.run()
+    assert _shown(pipeline) == [("at_risk", "at_risk", False, "Reconnecting")]
 
 
 def test_a_request_that_is_not_an_admins_is_rejected_with_its_reason(pipeline: Pipeline) -> None:
@@ -77,7 +100,8 @@ def test_an_override_expires_by_itself_once(pipeline: Pipeline) -> None:
 
 def test_an_override_without_expiry_is_stale_after_ninety_days(pipeline: Pipeline) -> None:
     pipeline.run()
-    _set(pipeline)
+    assert _set(pipeline).failures == []
+    pipeline.run()  # of the same moment again: else it is judged at the clock's
     sql = (
         "SELECT is_stale_override FROM marts.member_engagement "
         "WHERE org_id = 'choir' AND user_id = 'lost'"

@@ -139,7 +139,7 @@ def test_the_daily_look_names_the_organisations_left_failed(pipeline: Pipeline) 
         pipeline.source,
         "org_settings",
         ["org_id", "setting", "value"],
-        [["runners", "highly_engaged_min", "0"]],
+        [["runners", "moderate_min", "9"]],
     )
     pipeline.run()
     with dagster_instance(pipeline.settings) as instance:

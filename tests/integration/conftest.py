@@ -27,7 +27,9 @@ FIRST = datetime(2026, 1, 21, 4, tzinfo=UTC)  # a Wednesday
 WEEKS = 10
 SHOWN = FIRST + timedelta(weeks=WEEKS - 1)
 LATER = SHOWN + timedelta(days=5)
+# When the run shown was computed, with what it recorded, and the marts were published.
 PUBLISHED_AT = datetime(2026, 3, 25, 4, 30, tzinfo=UTC)
+DECIDED_AT = datetime(2026, 3, 25, 10, tzinfo=UTC)  # when an admin decides something since
 
 # What each organisation is there for.
 STEADY, BUSY, FAILED, SPARSE, EMPTIED, NEVER_SCORED, GONE = (
@@ -62,8 +64,14 @@ class World:
             append(connection, name, pl.DataFrame(rows, schema=contract(name).polars_schema))
 
 
-def make_world(seed: int) -> World:
-    """Six organisations scored weekly over ten weeks, with overrides, attendance and rejects."""
+def make_world(seed: int, *, is_decided_since: bool = False) -> World:
+    """Six organisations scored weekly over ten weeks, with overrides, attendance and rejects.
+
+    Args:
+        seed: of the dice.
+        is_decided_since: whether admins have decided something since the run shown, at
+            `DECIDED_AT`, which is when overrides are judged then.
+    """
     dice = random.Random(seed)
     world = World()
     for org_id in (STEADY, BUSY, FAILED, SPARSE, EMPTIED, NEVER_SCORED):
@@ -71,7 +79,9 @@ def make_world(seed: int) -> World:
             {"org_id": org_id, "name": f"The {org_id}", "timezone": "UTC"}
         )
     _add_scores(world, dice)
-    _add_overrides(world, dice)
+    _add_overrides(world, dice, DECIDED_AT if is_decided_since else SHOWN)
+    if is_decided_since:
+        _add_decisions_since(world)
     _add_attendance(world, dice)
     _add_journal(world)
     return world
@@ -106,7 +116,7 @@ def _add_scores(world: World, dice: random.Random) -> None:
                 "run_id": f"run-{dice.random()}",
                 "as_of": moment,
                 **dict.fromkeys(("orgs_due", "orgs_classified", "orgs_failed", "members"), 0),
-                "computed_at": PUBLISHED_AT,
+                "computed_at": PUBLISHED_AT - timedelta(days=WEEKS + 1 - number),
                 "run_number": number,
             }
         )
@@ -164,15 +174,16 @@ def _label(dice: random.Random, org_id: str, user_id: str, moment: datetime) -> 
     }
 
 
-def _add_overrides(world: World, dice: random.Random) -> None:
+def _add_overrides(world: World, dice: random.Random, judged_at: datetime) -> None:
     """Changes at moments that often coincide: with each other, with expiries, with scorings."""
     moments = [FIRST + timedelta(days=day) for day in range(-45, 75, 7)]
     moments += [SHOWN, SHOWN - timedelta(days=90), SHOWN - timedelta(days=90, microseconds=1)]
     requests = 0
     # Odd members have no other overrides: at 90 days it is not stale yet, and then it is.
     for n in range(1, 20, 4):
-        _add_override(world, STEADY, f"user-{n}", SHOWN - timedelta(days=90))
-        _add_override(world, BUSY, f"user-{n}", SHOWN - timedelta(days=90, microseconds=1))
+        exact = judged_at - timedelta(days=90)
+        _add_override(world, STEADY, f"user-{n}", exact)
+        _add_override(world, BUSY, f"user-{n}", exact - timedelta(microseconds=1))
     for org_id in (STEADY, BUSY, FAILED, EMPTIED):
         for n in range(0, 25, 2):
             for _ in range(dice.randrange(5)):
@@ -191,7 +202,8 @@ def _add_overrides(world: World, dice: random.Random) -> None:
                     "performed_at": performed_at,
                     "expires_at": expires_at if is_override and dice.random() < 0.5 else None,
                     "request_id": f"request-{dice.randrange(10**6)}-{requests}",
-                    "recorded_at": PUBLISHED_AT,
+                    # By the run shown or by an earlier one; not always in order.
+                    "recorded_at": PUBLISHED_AT - timedelta(days=requests % 3),
                 }
                 world.rows("scores.override_history").append(row)
                 if row["expires_at"] is not None and row["expires_at"] <= SHOWN:
@@ -222,6 +234,39 @@ def _add_override(world: World, org_id: str, user_id: str, performed_at: datetim
             "recorded_at": PUBLISHED_AT,
         }
     )
+
+
+def _add_decisions_since(world: World) -> None:
+    """Decisions on every second member of two organisations, most of which the run did not know."""
+    tick = timedelta(microseconds=1)
+    hour = timedelta(hours=1)
+    decisions = [
+        # action, performed_at, expires_at, recorded_at
+        ("override", DECIDED_AT, None, DECIDED_AT),
+        ("clear", DECIDED_AT, None, DECIDED_AT),
+        ("override", DECIDED_AT + tick, None, DECIDED_AT),
+        ("override", SHOWN + hour, DECIDED_AT, DECIDED_AT - hour),
+        ("override", SHOWN + hour, DECIDED_AT + tick, DECIDED_AT - hour),
+        ("override", SHOWN + hour, None, PUBLISHED_AT),
+    ]
+    for org_id in (STEADY, FAILED):
+        for n in range(0, 25, 2):
+            action, performed_at, expires_at, recorded_at = decisions[n // 2 % len(decisions)]
+            world.rows("scores.override_history").append(
+                {
+                    "org_id": org_id,
+                    "user_id": f"user-{n}",
+                    "previous_level": None,
+                    "new_level": "new" if action == "override" else None,
+                    "notes": "decided since",
+                    "action": action,
+                    "performed_by": "admin-1",
+                    "performed_at": performed_at,
+                    "expires_at": expires_at,
+                    "request_id": f"since-{n}-{org_id}",
+                    "recorded_at": recorded_at,
+                }
+            )
 
 
 def _add_attendance(world: World, dice: random.Random) -> None:
@@ -327,5 +372,5 @@ def build_marts(
 
 
 @pytest.fixture(scope="session")
-def make_seeded_world() -> Callable[[int], World]:
+def make_seeded_world() -> Callable[..., World]:
     return make_world

@@ -402,6 +402,30 @@ def test_a_dry_run_changes_no_file_and_tells_what_is_due(
     assert _fingerprints(home.folder) == before
 
 
+@pytest.mark.usefixtures("home")
+def test_a_dry_run_for_an_organisation_there_is_not_fails_as_the_run_would(
+    engagement: Terminal,
+) -> None:
+    words = ["run", "--dry-run", "--json", "--as-of", AS_OF.isoformat(), "--org", "choir"]
+    answer = engagement(*words, "--org", "gardn")
+    assert answer.status == FAILED
+    assert answer.out == ""
+    assert _is_one_paragraph(answer.err)
+    assert "expected one of choir, garden, runners, found gardn" in answer.told
+
+
+@pytest.mark.usefixtures("home")
+def test_a_dry_run_takes_an_organisation_that_a_new_file_may_bring(
+    engagement: Terminal, tmp_path: Path
+) -> None:
+    source = write_small_source(tmp_path)
+    write_table(source, "organizations", ["org_id", "name"], [["gardn", "Gardn"]])
+    words = ["run", "--dry-run", "--json", "--as-of", AS_OF.isoformat(), "--source", str(source)]
+    answer = engagement(*words, "--org", "gardn")
+    assert answer.status == DONE, answer.err
+    assert answer.json["new_files"] == 1
+
+
 def test_a_dry_run_where_nothing_ever_ran_creates_nothing(
     empty_home: Path, engagement: Terminal
 ) -> None:

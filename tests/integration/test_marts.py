@@ -18,12 +18,18 @@ from engagement_pipeline.warehouse.published import open_published
 Row = dict[str, Any]
 Build = Callable[..., Publication]
 
+SHOWN = datetime(2026, 3, 25, 4, tzinfo=UTC)
+COMPUTED_AT = SHOWN + timedelta(minutes=30)
+DECIDED_AT = SHOWN + timedelta(hours=6)
 SEEDS = (1, 2, 3)
+FEW = 7
 GONE = "gone"
 
 
-@pytest.fixture(scope="session", params=SEEDS)
-def world(request: pytest.FixtureRequest, make_seeded_world: Callable[[int], Any]) -> Any:
+@pytest.fixture(scope="session", params=[*SEEDS, "decided since"])
+def world(request: pytest.FixtureRequest, make_seeded_world: Callable[..., Any]) -> Any:
+    if request.param == "decided since":
+        return make_seeded_world(6, is_decided_since=True)
     return make_seeded_world(request.param)
 
 
@@ -58,6 +64,17 @@ def override_at(world: Any, member: tuple[str, str], moment: datetime) -> Row | 
     if holding and holding["expires_at"] is not None and holding["expires_at"] <= moment:
         return None
     return holding
+
+
+def overrides_at(world: Any) -> datetime:
+    """When the current overrides are judged: at the last decision that the run did not know."""
+    run = max(world.rows("scores.scoring_runs"), key=lambda r: r["run_number"])
+    moment: datetime = run["as_of"]
+    for row in world.rows("scores.override_history"):
+        is_since = row["action"] != "expire" and row["recorded_at"] > run["computed_at"]
+        if is_since and row["recorded_at"] > moment:
+            moment = row["recorded_at"]
+    return moment
 
 
 def orgs(world: Any) -> dict[str, str]:
@@ -109,7 +126,7 @@ def wilson(k: int, n: int) -> tuple[float, float]:
 # --- member_engagement and engagement_history ---------------------------------------------------
 
 
-def test_every_current_member_is_shown_once_with_the_override_of_the_moment_shown(
+def test_every_current_member_is_shown_once_with_the_override_in_force(
     world: Any, marts: dict[str, list[Row]]
 ) -> None:
     shown = {(r["org_id"], r["user_id"]): r for r in marts["marts.member_engagement"]}
@@ -118,7 +135,7 @@ def test_every_current_member_is_shown_once_with_the_override_of_the_moment_show
     overridden = 0
     for label in expected:
         member = (label["org_id"], label["user_id"])
-        row, override = shown[member], override_at(world, member, world.shown)
+        row, override = shown[member], override_at(world, member, overrides_at(world))
         overridden += override is not None
         effective_level = override["new_level"] if override else label["level"]
         assert row["effective_level"] == effective_level
@@ -151,7 +168,7 @@ def test_names_come_from_profiles_and_may_be_missing(
 def test_an_override_is_stale_only_past_90_days_and_without_an_end(
     world: Any, marts: dict[str, list[Row]]
 ) -> None:
-    limit = world.shown - timedelta(days=90)
+    limit = overrides_at(world) - timedelta(days=90)
     for row in marts["marts.member_engagement"]:
         is_stale = (
             row["is_overridden"]
@@ -200,6 +217,124 @@ def test_history_has_every_known_label_with_the_override_of_its_own_moment(
     assert len(marts["marts.engagement_history"]) == len(expected)
 
 
+MEMBER = ("steady", "user-0")
+HOUR = timedelta(hours=1)
+
+
+def decision(
+    action: str,
+    performed_at: datetime,
+    recorded_at: datetime,
+    *,
+    member: tuple[str, str] = MEMBER,
+    expires_at: datetime | None = None,
+) -> Row:
+    """A row of the history."""
+    return {
+        "org_id": member[0],
+        "user_id": member[1],
+        "new_level": "new" if action == "override" else None,
+        "notes": "because",
+        "action": action,
+        "performed_by": "admin-1",
+        "performed_at": performed_at,
+        "expires_at": expires_at,
+        "request_id": f"{member}-{performed_at}",
+        "recorded_at": recorded_at,
+    }
+
+
+SET_BEFORE = decision("override", SHOWN - HOUR, COMPUTED_AT)
+ENDS_SOON = decision("override", SHOWN - HOUR, COMPUTED_AT, expires_at=SHOWN + HOUR)
+EXPIRY = decision("expire", SHOWN + HOUR, DECIDED_AT, expires_at=SHOWN + HOUR)
+OF_ANOTHER = decision("override", DECIDED_AT, DECIDED_AT, member=("busy", "user-2"))
+TICK = timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize(
+    ("history", "is_shown", "is_in_history"),
+    [
+        ([decision("override", DECIDED_AT, DECIDED_AT)], True, False),
+        ([decision("override", COMPUTED_AT + TICK, COMPUTED_AT + TICK)], True, False),
+        ([decision("override", DECIDED_AT + TICK, DECIDED_AT)], False, False),
+        ([decision("override", SHOWN + HOUR / 4, COMPUTED_AT)], False, False),
+        ([decision("override", SHOWN + HOUR / 4, COMPUTED_AT), OF_ANOTHER], True, False),
+        ([SET_BEFORE, decision("clear", DECIDED_AT, DECIDED_AT)], False, True),
+        ([SET_BEFORE, decision("clear", SHOWN + HOUR / 4, COMPUTED_AT)], True, True),
+        ([ENDS_SOON], True, True),
+        ([ENDS_SOON, EXPIRY], True, True),
+        ([ENDS_SOON, EXPIRY, OF_ANOTHER], False, True),
+    ],
+    ids=[
+        "set since",
+        "set just after the run",
+        "set since for later",
+        "known to the run, but later than its as_of",
+        "known to the run, and another decided since",
+        "cleared since",
+        "cleared as the run knew, but later than its as_of",
+        "not expired at as_of",
+        "an expiry is no decision",
+        "expired before the decision",
+    ],
+)
+def test_a_decision_recorded_since_the_run_counts_at_once_and_leaves_history_alone(
+    make_seeded_world: Callable[..., Any],
+    build_marts: Build,
+    history: list[Row],
+    is_shown: bool,
+    is_in_history: bool,
+) -> None:
+    world = make_seeded_world(FEW)
+    world.tables["scores.override_history"] = history
+    rows = read_marts(build_marts(world))
+    by_member = {(r["org_id"], r["user_id"]): r for r in rows["marts.member_engagement"]}
+    assert by_member[MEMBER]["is_overridden"] is is_shown
+    assert is_shown is (override_at(world, MEMBER, overrides_at(world)) is not None)
+    then = {(r["org_id"], r["user_id"], r["as_of"]): r for r in rows["marts.engagement_history"]}
+    assert then[*MEMBER, SHOWN]["is_overridden"] is is_in_history
+    steady = next(r for r in rows["marts.org_summary"] if r["org_id"] == "steady")
+    members = [r for member, r in by_member.items() if member[0] == "steady"]
+    assert steady["new_count"] == sum(r["effective_level"] == "new" for r in members)
+
+
+@pytest.mark.parametrize(
+    ("computed_at", "as_of", "is_shown"),
+    [
+        (DECIDED_AT + HOUR, SHOWN, False),
+        (DECIDED_AT, SHOWN, False),
+        (DECIDED_AT + HOUR, DECIDED_AT, True),
+        # A run of a moment to come: what is recorded before that moment is judged at it.
+        (DECIDED_AT - 2 * HOUR, DECIDED_AT + HOUR, True),
+    ],
+    ids=["later, of the same moment", "the run that recorded it", "of the decision", "of later"],
+)
+def test_the_next_run_shows_the_overrides_of_its_own_moment(
+    make_seeded_world: Callable[..., Any],
+    build_marts: Build,
+    computed_at: datetime,
+    as_of: datetime,
+    is_shown: bool,
+) -> None:
+    world = make_seeded_world(FEW)
+    recorded_at = DECIDED_AT - HOUR if computed_at < DECIDED_AT else DECIDED_AT
+    world.tables["scores.override_history"] = [decision("override", DECIDED_AT, recorded_at)]
+    last = max(world.rows("scores.scoring_runs"), key=lambda r: r["run_number"])
+    world.rows("scores.scoring_runs").append(
+        last
+        | {
+            "run_id": "next",
+            "run_number": last["run_number"] + 1,
+            "as_of": as_of,
+            "computed_at": computed_at,
+        }
+    )
+    world.shown = as_of
+    rows = read_marts(build_marts(world))["marts.member_engagement"]
+    (found,) = (r for r in rows if (r["org_id"], r["user_id"]) == MEMBER)
+    assert found["is_overridden"] is is_shown
+
+
 # --- level_transitions --------------------------------------------------------------------------
 
 
@@ -233,7 +368,8 @@ def test_every_organisation_is_summed_up_with_wilson_intervals(
 ) -> None:
     found = {row["org_id"]: row for row in marts["marts.org_summary"]}
     assert set(found) == set(orgs(world))
-    counts = Counter((r["org_id"], effective(world, r, world.shown)) for r in current_labels(world))
+    moment = overrides_at(world)
+    counts = Counter((r["org_id"], effective(world, r, moment)) for r in current_labels(world))
     for org_id, row in found.items():
         n = sum(counts[org_id, level] for level in vocabulary.LEVELS)
         assert row["members"] == n

@@ -1,6 +1,7 @@
 -- A failed organisation keeps its last good labels, under their own as_of; overrides are those of
--- the moment shown. 90 days: SQL takes no settings, so the default of stale_override_days holds.
--- 2160 hours, because a day of an instant is 23 to 25 hours long where clocks change.
+-- the run shown, or of an admin's decision since. 90 days: SQL takes no settings, so the default of
+-- stale_override_days holds. 2160 hours, because a day of an instant is 23 to 25 hours long where
+-- clocks change.
 SELECT
     c.org_id,
     m.org_name,
@@ -29,7 +30,7 @@ SELECT
     o.expires_at AS override_expires_at,
     o.org_id IS NOT NULL
     AND o.expires_at IS NULL
-    AND o.holds_from < r.as_of - INTERVAL 2160 HOUR AS is_stale_override,
+    AND o.holds_from < r.overrides_at - INTERVAL 2160 HOUR AS is_stale_override,
     c.events_attended_90d,
     c.events_attended_prev_90d,
     c.events_attended_total,
@@ -56,6 +57,6 @@ LEFT JOIN {{ ref('stg_override_spans') }} AS o
     ON
         c.org_id = o.org_id
         AND c.user_id = o.user_id
-        AND r.as_of >= o.holds_from
-        AND r.as_of < o.holds_until
+        AND r.overrides_at >= o.holds_from
+        AND r.overrides_at < o.holds_until
 LEFT JOIN {{ source('raw', 'profiles') }} AS p ON c.user_id = p.user_id

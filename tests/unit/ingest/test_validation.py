@@ -203,10 +203,18 @@ def test_no_organisation_is_known_where_the_list_of_them_is_empty() -> None:
 
 
 def test_an_organisations_setting_is_a_whole_number_within_bounds() -> None:
-    for raw in ("0", "3650", " 007 "):
-        assert _reason("org_settings", {"value": raw}) is None
-    for raw in ("3651", "-1", "1.5", "ten", "9" * 30, "\uff11"):
-        assert _reason("org_settings", {"value": raw}) == "unknown_value"
+    for setting, lowest, highest in (
+        ("highly_engaged_min", 1, 1_000),
+        ("moderate_min", 1, 1_000),
+        ("new_member_days", 0, 3_650),
+        ("inactive_days", 1, 3_650),
+    ):
+        for raw in (str(lowest), str(highest), f" 00{highest} "):
+            assert _reason("org_settings", {"setting": setting, "value": raw}) is None
+        outside = (str(lowest - 1), str(highest + 1), "-1", "+1", "1.5", "ten", "9" * 30, "\uff11")
+        for raw in outside:
+            found = _reason("org_settings", {"setting": setting, "value": raw})
+            assert found == "unknown_value", (setting, raw)
     assert _reason("org_settings", {"setting": "colour"}) == "unknown_setting"
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from engagement_pipeline.contracts import Column, contract
 from engagement_pipeline.contracts.columns import ColumnKind
+from engagement_pipeline.contracts.vocabulary import ORG_SETTING_BOUNDS
 from engagement_pipeline.ingest import check_rows
 from engagement_pipeline.ingest.source import INPUT_TABLES
 
@@ -127,8 +128,10 @@ def _oracle(table: str, row: dict[str, str | None]) -> tuple[str | None, dict[st
             return f"future_{column.name}", {}
     if table == "org_settings" and not re.fullmatch("[0-9]{1,9}", values["value"]):
         return "unknown_value", {}
-    if table == "org_settings" and int(values["value"]) > 3650:
-        return "unknown_value", {}
+    if table == "org_settings":
+        lowest, highest = ORG_SETTING_BOUNDS[values["setting"]]
+        if not lowest <= int(values["value"]) <= highest:
+            return "unknown_value", {}
     if table == "override_requests" and values["action"] == "override" and not values["level"]:
         return "missing_level", {}
     if table != "organizations" and values.get("org_id", "o") not in (None, *ORGS):
@@ -171,7 +174,7 @@ _BY_KIND: dict[ColumnKind, st.SearchStrategy[str]] = {
     ColumnKind.FLAG: st.sampled_from(["true", "TRUE", "No", "1", "t", "F", "2", "yes"]),
     ColumnKind.TIME_ZONE: st.sampled_from(["UTC", "utc", "Europe/Berlin", "Mars"]),
     ColumnKind.TEXT: st.sampled_from(
-        [*ORGS, "3650", "3651", "0", "x" * 257, "é" * 256, "x" * 1_025]
+        [*ORGS, "1000", "1001", "3650", "3651", "0", "1", "x" * 257, "é" * 256, "x" * 1_025]
     ),
 }
 _PADDING = st.text(st.sampled_from(SPACES), max_size=2)

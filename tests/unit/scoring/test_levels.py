@@ -1,6 +1,6 @@
 """The baseline and its thresholds."""
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields
 
 import polars as pl
 import pytest
@@ -162,6 +162,7 @@ def test_an_unknown_setting_is_named() -> None:
 
 
 def test_every_setting_an_organisation_may_set_is_a_threshold() -> None:
+    assert set(vocabulary.ORG_SETTINGS) == {field.name for field in fields(Thresholds)}
     for setting in vocabulary.ORG_SETTINGS:
         Thresholds(highly_engaged_min=9).with_org_settings({setting: "7"})
 
