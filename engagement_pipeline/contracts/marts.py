@@ -49,7 +49,9 @@ class MemberEngagement(Signals):
         tuple(vocabulary.USER_LABELS.values()),
     )
     admin_explanation: str = text("Why, for the organisation's admins.")
-    user_explanation: str = text("What the member may read of it.")
+    user_explanation: str = text(
+        "What the member may read of the computed level, also while an override holds."
+    )
     is_overridden: bool = flag("Whether an admin's override holds.")
     override_level: str = word("The override's level.", vocabulary.LEVELS, nullable=True)
     override_notes: str = text("Why it was set, in the admin's words.", nullable=True)
@@ -61,7 +63,9 @@ class MemberEngagement(Signals):
     is_stale_override: bool = flag("Whether it is older than 90 days and never expires.")
     model_version: str = identifier("The model, or the version of the rules.")
     prompt_version: str = identifier("The prompt, or the version of the templates.")
-    classified_at: Instant = instant("When the label was made.")
+    classified_at: Instant = instant(
+        "When the label was made; a label of the rules is made for its `as_of`."
+    )
 
     class Config:
         strict = True

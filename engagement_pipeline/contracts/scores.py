@@ -35,7 +35,9 @@ class Classifications(Signals):
     fingerprint: str = identifier("Sha256 of all that could change the label.")
     model_version: str = identifier("The model, or the version of the rules.")
     prompt_version: str = identifier("The prompt, or the version of the templates.")
-    classified_at: Instant = instant("When the label was made.")
+    classified_at: Instant = instant(
+        "When the label was made; a label of the rules is made for its `as_of`."
+    )
     computed_at: Instant = instant("When this row was computed.")
 
     class Config:

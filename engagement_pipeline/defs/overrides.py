@@ -100,7 +100,8 @@ def _apply(
             allow_retries=False,
         )
     made_at = "cli" if context.run.tags.get("engagement/started_by") == "cli" else "dagster"
-    request_id = f"{made_at}:{context.run.run_id}"
+    # Of two requests for one moment the later made counts last: ids settle the order.
+    request_id = f"{made_at}:{now:%Y%m%dT%H%M%S.%fZ}:{context.run.run_id}"
     request: dict[str, object] = {
         "request_id": request_id,
         "org_id": config.org_id,

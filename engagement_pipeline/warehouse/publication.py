@@ -2,6 +2,8 @@
 
 The published file changes by one atomic rename, the last thing that happens: whatever fails or is
 killed before leaves yesterday's file, and what was left lying about is cleared by the next publish.
+The Parquet copies are renamed one by one just before it: a kill among them leaves some of today
+beside some of yesterday, each complete and checked, until the next publish.
 What the marts are is in the SQL models, what they must keep in `audit`, reading them in
 `published`.
 """

@@ -1,7 +1,6 @@
 -- A failed organisation keeps its last good labels, under their own as_of; overrides are those of
--- the run shown, or of an admin's decision since. 90 days: SQL takes no settings, so the default of
--- stale_override_days holds. 2160 hours, because a day of an instant is 23 to 25 hours long where
--- clocks change.
+-- the run shown, or of an admin's decision since. An override without an end is stale after 90
+-- days; 2160 hours, because a day of an instant is 23 to 25 hours long where clocks change.
 SELECT
     c.org_id,
     m.org_name,
