@@ -153,11 +153,13 @@ def ui(
 
 @app.command()
 def query(
-    sql: Annotated[str, typer.Argument(help='Such as "SELECT * FROM marts.org_summary".')],
+    sql: Annotated[
+        str, typer.Argument(help='Such as "SELECT org_name, members FROM marts.org_summary".')
+    ],
     is_json: Json = False,
     _debug: Debug = False,
 ) -> None:
-    """Run SQL on the published file."""
+    """Run SQL on the published file, which holds the schema `marts`."""
     rows = reading.ask(load_settings(), sql).to_dicts()
     _show(rows, f"{len(rows):,} rows", is_json)
 
@@ -297,7 +299,7 @@ def _override(
 def _show_outcome(settings: Settings, outcome: Any, is_json: bool) -> None:
     if is_json:
         showing.as_json(outcome.as_dict())
-    elif outcome.published:
+    elif outcome.has_published:
         showing.table(outcome.levels, title="Members by level")
         showing.table(outcome.rejects, title="Rows rejected so far")
         showing.table(outcome.published, title=f"Published in {settings.published_path}")

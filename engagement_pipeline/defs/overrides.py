@@ -12,6 +12,7 @@ from engagement_pipeline.contracts import contract, vocabulary
 from engagement_pipeline.defs.metadata import WAREHOUSE_POOL
 from engagement_pipeline.defs.resources import PipelineResource, parse_moment, run_start
 from engagement_pipeline.defs.scoring import OVERRIDE_HISTORY, apply_overrides
+from engagement_pipeline.scoring.overrides import REJECTION_MEANINGS
 from engagement_pipeline.warehouse import overrides as stored
 
 Level = Enum("Level", {level: level for level in vocabulary.LEVELS})  # type: ignore[misc]
@@ -116,9 +117,11 @@ def _apply(
     added, rejected = _take_in(pipeline, request, now=now)
     refused = rejected.filter(pl.col("request_id") == request_id)
     if refused.height:
+        reason = refused["reason"].item()
         raise dg.Failure(
-            f"the request is not valid and changed nothing: {refused['reason'].item()}",
-            metadata={"reason": refused["reason"].item()},
+            f"the request changed no level: {REJECTION_MEANINGS[reason]} ({reason}; organisation "
+            f"{config.org_id}, member {config.user_id}, decided by {config.performed_by})",
+            metadata={"reason": reason},
             allow_retries=False,
         )
     row = added.filter(pl.col("request_id") == request_id).to_dicts()

@@ -32,6 +32,23 @@ REJECTION_REASONS = (
 )
 """Why a request changes nothing. The first that applies is given."""
 
+REJECTION_MEANINGS = dict(
+    zip(
+        REJECTION_REASONS,
+        (
+            "who decides is not an admin of the organisation at that moment",
+            "there was no such member of the organisation at that moment",
+            "the notes must say why",
+            "an override needs a level",
+            "the level is none of the known ones",
+            "it would end before it begins",
+            "no override of the member was in force",
+        ),
+        strict=True,
+    )
+)
+"""What each reason says to a person."""
+
 REJECTED_SCHEMA = pl.Schema(
     {
         "request_id": pl.String(),

@@ -14,7 +14,7 @@ from engagement_pipeline.defs.runs import bury_dead_runs
 from engagement_pipeline.defs.scoring import CLASSIFICATIONS
 from engagement_pipeline.settings import Settings
 from engagement_pipeline.terminal import reading
-from engagement_pipeline.terminal.plan import due_org_ids
+from engagement_pipeline.terminal.plan import check_source, due_org_ids
 from engagement_pipeline.terminal.running import JobRun, dagster_instance, org_tags, run_job, turn
 from engagement_pipeline.warehouse.connection import check_free_disk
 from engagement_pipeline.warehouse.published import NotPublishedError
@@ -36,6 +36,11 @@ class Outcome:
     def failures(self) -> list[str]:
         return [failure for job in self.jobs for failure in job.failures]
 
+    @property
+    def has_published(self) -> bool:
+        """Whether a job got as far as publishing; else what is published is from before."""
+        return len(self.jobs) > 1 and bool(self.published)
+
     def as_dict(self) -> Row:
         return {**asdict(self), "failures": self.failures}
 
@@ -45,6 +50,7 @@ def run(
 ) -> Outcome:
     """Refresh, then classify and publish; the second only if the first went well."""
     started = time.monotonic()
+    check_source(settings)
     check_free_disk(settings.data_folder, settings.min_free_disk_mb)
     moment = parse_moment(as_of).isoformat() if as_of else ""
     options = {

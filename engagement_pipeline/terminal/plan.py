@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from engagement_pipeline.defs.resources import parse_moment
 from engagement_pipeline.defs.scoring import thresholds_of
-from engagement_pipeline.ingest import digest, discover
+from engagement_pipeline.ingest import SourceError, digest, discover
 from engagement_pipeline.scoring import due
 from engagement_pipeline.scoring.rules import RulesClassifier
 from engagement_pipeline.settings import Settings
@@ -34,6 +34,20 @@ class Plan:
         return asdict(self)
 
 
+def check_source(settings: Settings) -> None:
+    """Say what to do where there is no source, before anything is started.
+
+    Raises:
+        SourceError: names the folder that was looked for.
+    """
+    if not settings.source_folder.exists():
+        raise SourceError(
+            f"{settings.source_folder}: expected a folder of input tables, found nothing there. "
+            "Put your files there or name their folder with --source; `engagement demo` makes a "
+            f"sample in {settings.sample_folder}."
+        )
+
+
 def plan(settings: Settings, *, as_of: str | None, org_ids: Sequence[str]) -> Plan:
     """The plan of `run` with these options.
 
@@ -44,6 +58,7 @@ def plan(settings: Settings, *, as_of: str | None, org_ids: Sequence[str]) -> Pl
         UnknownOrgError: the warehouse has no such organisation, and there is no new file that may
             bring it.
     """
+    check_source(settings)
     contents = [
         (table, digest(file.path).sha256)
         for table, files in discover(settings.source_folder).files.items()

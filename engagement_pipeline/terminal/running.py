@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,8 @@ import dagster as dg
 from engagement_pipeline.defs.partitions import ORGS, partition_key, range_tags
 from engagement_pipeline.defs.runs import busy_with, cli_tags
 from engagement_pipeline.settings import PROJECT_FOLDER, Settings
+
+_CLASS_PATH = re.compile(r"^(?:[a-z_0-9]+\.)+[A-Za-z]+: ")
 
 
 class BusyError(RuntimeError):
@@ -143,6 +146,8 @@ def org_tags(
 def _failures(result: dg.ExecuteInProcessResult) -> Iterator[str]:
     for event in result.all_events:
         if event.is_step_failure:
+            if "DagsterAssetCheckFailedError" in str(event.step_failure_data.error):
+                continue  # the checks say it themselves
             yield f"{event.step_key}: {_cause(event.step_failure_data)}"
         elif event.event_type_value == "ASSET_CHECK_EVALUATION":
             check = event.asset_check_evaluation_data
@@ -159,4 +164,5 @@ def _cause(data: Any) -> str:
     error = data.error
     while error.cause is not None:
         error = error.cause
-    return str(error.message).strip()
+    # The class's path is for those who read the code, not for those who read the terminal.
+    return _CLASS_PATH.sub("", str(error.message).strip())

@@ -20,12 +20,18 @@ OUT = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 ERR = Console(stderr=True, width=None if sys.stderr.isatty() else _PIPED_WIDTH)
 
 _NUMBER = (int, float)
+_NARROWEST = 9
+"""Columns of the terminal that a column of a table needs at least to be readable."""
+_BLOCKS = 10
 
 
 def table(rows: Sequence[Mapping[str, Any]], *, title: str) -> None:
     """Print rows as a table, numbers to the right."""
     if not rows:
         OUT.print(f"{title}: none", markup=False, highlight=False)
+        return
+    if len(rows[0]) * _NARROWEST > OUT.width:
+        _vertical(rows, title)
         return
     drawn = Table(title=title, title_justify="left")
     for name, value in rows[0].items():
@@ -40,6 +46,15 @@ def table(rows: Sequence[Mapping[str, Any]], *, title: str) -> None:
     for row in rows:
         drawn.add_row(*(_plain(cell(value)) for value in row.values()))
     OUT.print(drawn)
+
+
+def _vertical(rows: Sequence[Mapping[str, Any]], title: str) -> None:
+    """Too many columns to stand side by side: one line each, a block a row."""
+    OUT.print(title, markup=False, highlight=False)
+    for number, row in enumerate(rows[:_BLOCKS], start=1):
+        table([{"column": name, "value": cell(v)} for name, v in row.items()], title=f"{number}")
+    if len(rows) > _BLOCKS:
+        OUT.print(f"… and {len(rows) - _BLOCKS:,} more; --json gives them all", markup=False)
 
 
 def cell(value: Any) -> str:
