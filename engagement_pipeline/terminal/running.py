@@ -5,10 +5,11 @@ import os
 import re
 import shutil
 import sqlite3
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO, cast
 
 import dagster as dg
 
@@ -74,6 +75,22 @@ def dagster_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         ) from error
 
 
+class _WithoutComplaints:
+    """A stream without what Dagster says of each event it cannot store, statement and values
+    included: the error that ends the command says it once, and in words."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        if text.startswith("Exception while writing logger call to event log"):
+            return len(text)
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 @contextmanager
 def turn(settings: Settings) -> Iterator[None]:
     """Hold the terminals' turn: of two that would run jobs at once, the second is refused.
@@ -123,12 +140,14 @@ def run_job(
         config["resources"] = {"pipeline": {"config": given}}
     if ops:
         config["ops"] = dict(ops)
-    result = defs.resolve_job_def(job_name).execute_in_process(
-        instance=instance,
-        run_config=config,
-        tags={**cli_tags(), **(tags or {})},
-        raise_on_error=False,
-    )
+    complaints = sys.stderr if is_verbose else cast(TextIO, _WithoutComplaints(sys.stderr))
+    with redirect_stderr(complaints):
+        result = defs.resolve_job_def(job_name).execute_in_process(
+            instance=instance,
+            run_config=config,
+            tags={**cli_tags(), **(tags or {})},
+            raise_on_error=False,
+        )
     return JobRun(job_name, result.run_id, result.success, tuple(_failures(result)))
 
 

@@ -554,6 +554,7 @@ def test_a_query_that_fails_is_one_paragraph(engagement: Terminal, sql: str) -> 
 
 @pytest.mark.usefixtures("home")
 def test_an_error_is_one_paragraph_and_with_debug_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "nowhere").mkdir()
     words = ["run", "--source", str(tmp_path / "nowhere"), "--as-of", AS_OF.isoformat()]
     plain = _console_script(*words, "--json")
     assert plain.returncode == FAILED
