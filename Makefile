@@ -29,7 +29,7 @@ walls: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 test-duckdb2: $(VENV)/.installed-dev  ## the tests that touch DuckDB, on its next major version
-	$(PYTHON) -m venv --clear $(VENV)/duckdb2 --system-site-packages
+	$(PYTHON) -m venv --clear $(VENV)/duckdb2
 	echo "$(CURDIR)/$$(echo $(VENV)/lib/python3*/site-packages)" > $$(echo $(VENV)/duckdb2/lib/python3*/site-packages)/project.pth
 	$(VENV)/duckdb2/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-duckdb2.lock
 	$(VENV)/duckdb2/bin/python -m pytest -n $(WORKERS) tests/contracts tests/integration tests/unit/warehouse
