@@ -32,7 +32,9 @@ test-duckdb2: $(VENV)/.installed-dev  ## the tests that touch DuckDB, on its nex
 	$(PYTHON) -m venv --clear $(VENV)/duckdb2
 	echo "$(CURDIR)/$$(echo $(VENV)/lib/python3*/site-packages)" > $$(echo $(VENV)/duckdb2/lib/python3*/site-packages)/project.pth
 	$(VENV)/duckdb2/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-duckdb2.lock
-	$(VENV)/duckdb2/bin/python -m pytest -n $(WORKERS) tests/contracts tests/integration tests/unit/warehouse
+	$(VENV)/duckdb2/bin/python -m pytest -n $(WORKERS) tests/contracts tests/unit/warehouse \
+		tests/integration/test_bad_files.py tests/integration/test_loading.py \
+		tests/integration/test_marts.py tests/integration/test_publication.py
 
 bench: $(VENV)/.installed-dev  ## all benchmarks; writes docs/performance.md
 	$(BIN)/python -m benchmarks

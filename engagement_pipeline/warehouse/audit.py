@@ -129,7 +129,7 @@ def _test_check(project: SqlProject, test: SqlTest, catalogs: Mapping[str, str])
     key = contract(model.full_name).key if model.is_table and test.kind != "unique" else ()
 
     def run(connection: Connection) -> tuple[int, tuple[str, ...]]:
-        found = connection.execute(f"SELECT count(*) FROM ({sql}) AS failing").fetchone()
+        found = connection.execute(f"SELECT count(*) FROM ({sql}) AS failing").fetchall()[0]
         assert found is not None
         failing_rows = int(found[0])
         if not failing_rows:

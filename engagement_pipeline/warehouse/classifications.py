@@ -141,7 +141,7 @@ def record_scoring_run(
         connection.execute(f"DELETE FROM {_SCORING_RUNS.full_name} WHERE run_id = ?", [run_id])
         found = connection.execute(
             f"SELECT coalesce(max(run_number), 0) + 1 FROM {_SCORING_RUNS.full_name}"
-        ).fetchone()
+        ).fetchall()[0]
         assert found is not None
         row = {
             "run_id": run_id,

@@ -1,4 +1,8 @@
-"""Frames in and out of DuckDB, by column name and without a detour over pyarrow."""
+"""Frames in and out of DuckDB, by column name and without a detour over pyarrow.
+
+Everywhere in this room a result is fetched to its end, also where one row is all there is: DuckDB 2
+refuses the next query on a connection that has an unfinished one.
+"""
 
 from collections.abc import Mapping
 from typing import Any

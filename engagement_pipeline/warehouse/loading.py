@@ -329,7 +329,7 @@ def _log(connection: Connection, into: Contract, loaded: LoadedFile, now: dateti
 
 
 def _count(connection: Connection, statement: str) -> int:
-    found = connection.execute(statement).fetchone()
+    found = connection.execute(statement).fetchall()[0]
     return int(found[0]) if found else 0
 
 

@@ -247,7 +247,7 @@ def _export(connection: Connection, model: SqlModel, parquet: Path) -> Published
     quoted = str(unfinished).replace("'", "''")
     connection.execute(f"COPY {table} TO '{quoted}' (FORMAT parquet, COMPRESSION zstd)")
     _sync(unfinished)
-    found = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+    found = connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0]
     assert found is not None
     return PublishedMart(model.full_name, int(found[0]), path, unfinished.stat().st_size)
 

@@ -32,7 +32,7 @@ _REFERENCES: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
 
 def row_count(connection: Connection, table: Contract) -> int:
     """The rows of a table."""
-    found = connection.execute(f"SELECT count(*) FROM {table.full_name}").fetchone()
+    found = connection.execute(f"SELECT count(*) FROM {table.full_name}").fetchall()[0]
     assert found is not None
     return int(found[0])
 
@@ -50,7 +50,7 @@ def gaps(connection: Connection, table: Contract) -> list[tuple[str, int]]:
         same = " AND ".join(f"o.{column} = t.{column}" for column in columns)
         row = connection.execute(
             f"SELECT count(*) FROM {table.full_name} AS t ANTI JOIN raw.{other} AS o ON {same}"
-        ).fetchone()
+        ).fetchall()[0]
         assert row is not None
         found.append((words, int(row[0])))
     return found

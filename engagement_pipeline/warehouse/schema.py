@@ -81,7 +81,7 @@ def version(connection: Connection) -> int:
     """The newest migration on record; 0 if there is none."""
     found = connection.execute(
         "SELECT coalesce(max(version), 0) FROM meta.schema_migrations"
-    ).fetchone()
+    ).fetchall()[0]
     assert found is not None
     return int(found[0])
 
@@ -117,7 +117,7 @@ def _found(connection: Connection) -> _Found:
     answer = connection.execute(
         f"SELECT {history if ('meta', 'schema_migrations') in tables else 0}, "
         f"{stored if ('meta', 'contracts') in tables else 'NULL'}"
-    ).fetchone()
+    ).fetchall()[0]
     assert answer is not None
     current, digest = answer
     is_fresh = current == 0 and not any(schema in SCHEMAS for schema, _ in tables)

@@ -70,7 +70,7 @@ def presence(connection: Connection, *, as_of: datetime) -> Presence:
                   EXISTS (SELECT 1 AS one FROM raw.notifications WHERE sent_at <= $as_of),
                   EXISTS (SELECT 1 AS one FROM raw.interactions WHERE sent_at <= $as_of)""",
         {"as_of": as_of},
-    ).fetchone()
+    ).fetchall()[0]
     assert found is not None
     return Presence(*found)
 
@@ -150,6 +150,6 @@ def write(
 
 
 def _rows(connection: Connection, table: str) -> int:
-    found = connection.execute(f"SELECT count(*) FROM raw.{table}").fetchone()
+    found = connection.execute(f"SELECT count(*) FROM raw.{table}").fetchall()[0]
     assert found is not None
     return int(found[0])
