@@ -6,7 +6,7 @@ No table is described here, and nothing here opens a database: the SQL is only t
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from inspect import cleandoc
 from typing import Any, TypeVar
@@ -78,7 +78,6 @@ class Contract:
     is_event_like: bool = False
     is_required: bool = False
     time_column: str | None = None
-    kinds: frozenset[str] = field(default_factory=frozenset)
 
     @property
     def full_name(self) -> str:
