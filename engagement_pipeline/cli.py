@@ -78,23 +78,33 @@ def run(
         list[str] | None, typer.Option(help="Classify only this organisation; repeat for more.")
     ] = None,
     classifier: Annotated[
-        str | None, typer.Option(callback=_classifier, help="`auto` or `rules`.")
+        str | None,
+        typer.Option(callback=_classifier, help="auto, rules, anthropic or anthropic-batch."),
+    ] = None,
+    max_cost_usd: Annotated[
+        float | None,
+        typer.Option(min=0, help="Dollars the run may spend on the model; default: the setting."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan.")] = False,
+    wait: Annotated[
+        bool, typer.Option(help="Wait for a batch of questions to the model, where one is out.")
+    ] = True,
     is_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Take in new files, compute signals, classify, and publish."""
     from engagement_pipeline.terminal import daily
 
-    settings = load_settings(source=source, classifier=classifier)
+    settings = load_settings(source=source, classifier=classifier, max_cost_usd=max_cost_usd)
     if dry_run:
         from engagement_pipeline.terminal.plan import plan
 
         _show(plan(settings, as_of=as_of, org_ids=org or []).as_row(), "The plan", is_json)
         return
     with showing.progress_bars(not is_json and not debug):
-        outcome = daily.run(settings, as_of=as_of, org_ids=org or [], is_verbose=debug)
+        outcome = daily.run(
+            settings, as_of=as_of, org_ids=org or [], is_verbose=debug, waits_for_batches=wait
+        )
     _show_outcome(settings, outcome, is_json)
 
 
@@ -188,6 +198,38 @@ def explain(org: OrgOption, user: UserOption, is_json: Json = False, _debug: Deb
         shown = [{"what": name, "value": showing.cell(value)} for name, value in row.items()]
         showing.table(shown, title=title)
     showing.table(found.history, title="History")
+
+
+@app.command(name="eval")
+def eval_command(
+    classifier: Annotated[
+        str | None,
+        typer.Option(callback=_classifier, help="auto, rules, anthropic or anthropic-batch."),
+    ] = None,
+    max_cost_usd: Annotated[
+        float | None,
+        typer.Option(min=0, help="Dollars that may be spent on the model; default: the setting."),
+    ] = None,
+    is_json: Json = False,
+    _debug: Debug = False,
+) -> None:
+    """How good the classifier is on the golden set, and how steady when asked otherwise."""
+    from engagement_pipeline.terminal import evaluation
+
+    found = evaluation.run(load_settings(classifier=classifier, max_cost_usd=max_cost_usd))
+    if is_json:
+        showing.as_json(found.as_dict())
+        return
+    row = found.as_dict()
+    flips = [
+        {"way of asking": way, "flip rate": rate} for way, rate in row.pop("flip_rates").items()
+    ]
+    disagreements = row.pop("disagreements")
+    showing.table(
+        [{"measure": k, "value": showing.cell(v)} for k, v in row.items()], title="Quality"
+    )
+    showing.table(flips, title="Levels that differ from the reference")
+    showing.table(disagreements, title="Differs from what people expect")
 
 
 @app.command(name="settings")

@@ -8,7 +8,7 @@ from engagement_pipeline.defs.jobs import JOBS
 from engagement_pipeline.defs.marts import publish_marts
 from engagement_pipeline.defs.resources import PipelineResource
 from engagement_pipeline.defs.schedules import SCHEDULES
-from engagement_pipeline.defs.scoring import ORG_RUNS, classify_orgs, override_history
+from engagement_pipeline.defs.scoring import WRITTEN_ALONG, classify_orgs, override_history
 from engagement_pipeline.defs.sensors import SENSORS
 from engagement_pipeline.defs.signals import member_signals_asset
 
@@ -24,7 +24,7 @@ def build_defs(**resource_overrides: object) -> dg.Definitions:
             publish_marts,
             gate,
             *JOURNAL,
-            ORG_RUNS,
+            *WRITTEN_ALONG,
         ],
         jobs=JOBS,  # type: ignore[arg-type]
         schedules=SCHEDULES,

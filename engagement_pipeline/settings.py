@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -42,7 +43,11 @@ class Settings(BaseSettings):
     """All settings of the pipeline. `load_settings` is the way to get one."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, validate_default=True
+        env_prefix=ENV_PREFIX,
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        populate_by_name=True,
     )
 
     profile: Literal["test", "production"] = Field(
@@ -57,8 +62,85 @@ class Settings(BaseSettings):
     sql_folder: Path = Field(
         PROJECT_FOLDER / "dbt_like_sql", description="Folder of the SQL models."
     )
-    classifier: Literal["auto", "rules"] = Field(
-        "auto", description="Who gives the levels; `auto` takes the best that is set up."
+    classifier: Literal["auto", "rules", "anthropic", "anthropic-batch"] = Field(
+        "auto",
+        description="Who gives the levels; `auto` is `anthropic` if there is a key, else `rules`.",
+    )
+    anthropic_api_key: SecretStr | None = Field(
+        None,
+        validation_alias="ANTHROPIC_API_KEY",
+        description="Key of the Anthropic API. Taken from the environment only.",
+    )
+    anthropic_base_url: str = Field(
+        "https://api.anthropic.com",
+        validation_alias="ANTHROPIC_BASE_URL",
+        description="Address of the Anthropic API. Taken from the environment only.",
+    )
+    model: str = Field("claude-haiku-4-5-20251001", description="The model that is asked.")
+    output_mode: Literal["auto", "tool", "json"] = Field(
+        "auto",
+        description="How the model is held to the answer's shape: a forced tool, or JSON; `auto` "
+        "is what suits the model.",
+    )
+    models: dict[str, dict[str, Any]] = Field(
+        {}, description="Further models, by id: what they take and cost. See the documentation."
+    )
+    profiles_per_call: int = Field(
+        10,
+        ge=1,
+        le=100,
+        description="Profiles in a call; it takes up to half as many again rather than leave a "
+        "few over for a call of their own.",
+    )
+    label_max_age_days: int = Field(
+        30, ge=0, le=3_650, description="Days for which an answer of the model is used again."
+    )
+    max_cost_usd: float = Field(
+        10.0,
+        ge=0,
+        le=1_000_000,
+        allow_inf_nan=False,
+        description="Dollars that one run may spend on the model; over this it is refused.",
+    )
+    requests_per_minute: float = Field(
+        1_000,
+        gt=0,
+        allow_inf_nan=False,
+        description="Calls a minute that a run begins with; the API's own limit replaces it.",
+    )
+    input_tokens_per_minute: float = Field(
+        450_000,
+        gt=0,
+        allow_inf_nan=False,
+        description="Input tokens a minute that a run begins with; likewise.",
+    )
+    output_tokens_per_minute: float = Field(
+        90_000,
+        gt=0,
+        allow_inf_nan=False,
+        description="Output tokens a minute that a run begins with; likewise.",
+    )
+    rate_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the API's limits that the pipeline may use; the rest is for others.",
+    )
+    calls_in_flight: int = Field(16, ge=1, le=256, description="Calls at a time at most.")
+    max_attempts: int = Field(
+        8, ge=1, le=100, description="Times one request is sent before it is given up."
+    )
+    call_timeout_seconds: float = Field(
+        120, gt=0, le=600, description="Seconds that one call may take, its whole answer included."
+    )
+    batch_poll_seconds: float = Field(
+        60,
+        gt=0,
+        le=3_600,
+        description="Seconds between looks at a batch that is out, from a terminal.",
+    )
+    seed: int = Field(
+        20260101, ge=0, description="Seed of all chance: jitter, and the order of repetitions."
     )
     highly_engaged_min: int = _org_setting(
         "highly_engaged_min", 3, "Events attended in 90 days that make a member highly engaged."
@@ -151,6 +233,33 @@ class Settings(BaseSettings):
                 f"`production` refuses it (found {self.max_reject_share})"
             )
         return self
+
+    @model_validator(mode="after")
+    def _key_travels_safely(self) -> Self:
+        parts = urlsplit(self.anthropic_base_url)
+        is_safe = parts.scheme == "https" or parts.hostname in ("127.0.0.1", "localhost", "::1")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(
+                "ANTHROPIC_BASE_URL: expected an address such as https://api.anthropic.com, found "
+                f"{self.anthropic_base_url!r}"
+            )
+        if self.profile == "production" and not is_safe:
+            raise ValueError(
+                "ANTHROPIC_BASE_URL: expected https, or this machine; the profile `production` "
+                f"does not send the key in the clear (found {self.anthropic_base_url!r})"
+            )
+        return self
+
+    @property
+    def chosen_classifier(self) -> str:
+        """The classifier, with `auto` decided."""
+        if self.classifier != "auto":
+            return self.classifier
+        return "anthropic" if self.has_api_key else "rules"
+
+    @property
+    def has_api_key(self) -> bool:
+        return bool(self.anthropic_api_key and self.anthropic_api_key.get_secret_value().strip())
 
     @property
     def data_folder(self) -> Path:

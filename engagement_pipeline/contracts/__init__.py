@@ -3,7 +3,7 @@
 Importing the package registers every contract. Look one up with `contract("raw.attendance")`.
 """
 
-from engagement_pipeline.contracts import inputs, journal, marts, scores, signals
+from engagement_pipeline.contracts import inputs, journal, llm, marts, scores, signals
 from engagement_pipeline.contracts.contract import (
     Column,
     Contract,
@@ -20,6 +20,7 @@ __all__ = [
     "contracts",
     "inputs",
     "journal",
+    "llm",
     "marts",
     "scores",
     "signals",

@@ -11,6 +11,7 @@ import polars as pl
 from engagement_pipeline.contracts import vocabulary
 from engagement_pipeline.contracts.columns import (
     Instant,
+    amount,
     count,
     date,
     flag,
@@ -187,6 +188,40 @@ class DataQuality(pa.DataFrameModel):
     rows_rejected: int = count("Rows rejected: all of them, or those of the row's reason.")
     reason: str = identifier("The reason code; null on the total.", nullable=True)
     newest_row_at: Instant = instant("The newest time among the rows.", nullable=True)
+
+    class Config:
+        strict = True
+
+
+@table("marts.run_costs", key=["run_id"])
+class RunCosts(pa.DataFrameModel):
+    """What each run spent on the model, at list price, and saved against one call a member."""
+
+    run_id: str = identifier("The Dagster run.")
+    as_of: Instant = instant("The moment that was classified.")
+    classifier: str = word("How the model was asked.", vocabulary.MODEL_CLASSIFIERS)
+    model: str = identifier("The model.")
+    members: int = count("Members whose labels the run gave out.")
+    profiles: int = count("Profiles of all organisations that were due.")
+    profiles_cached: int = count("Profiles with an answer already.")
+    profiles_waiting: int = count("Profiles whose answer was still out, in a batch.")
+    profiles_fallen_back: int = count("Profiles left to the written rules for want of an answer.")
+    profiles_over_budget: int = count("Profiles left to the written rules by the budget.")
+    calls: int = count("Requests sent, repetitions included; a batch's are the sending run's.")
+    calls_repeated: int = count("Requests that were sent again, or asked again.")
+    calls_unanswered: int = count("Requests that brought no good answer at all.")
+    input_tokens: int = count("Input tokens billed at the full price.")
+    cache_write_tokens: int = count("Input tokens written to the prompt cache.")
+    cache_read_tokens: int = count("Input tokens read from the prompt cache.")
+    output_tokens: int = count("Output tokens billed.")
+    estimated_usd: float = amount("Dollars that the run was expected to cost.")
+    spent_usd: float = amount("Dollars that it cost.")
+    uncertain_usd: float = amount(
+        "Dollars of those that are an estimate: the API never said what the calls cost."
+    )
+    one_call_a_member_usd: float = amount("Dollars that one call a member would have cost.")
+    saved_usd: float = amount("Dollars saved against that; below zero, lost.", ge=None)
+    computed_at: Instant = instant("When the run classified.")
 
     class Config:
         strict = True

@@ -20,6 +20,9 @@ USER_LABELS = {
 
 AT_RISK_REASONS = ("lapsed", "never_activated")
 
+MODEL_CLASSIFIERS = ("anthropic", "anthropic-batch")
+CLASSIFIERS = ("auto", "rules", *MODEL_CLASSIFIERS)
+
 LABEL_SOURCES = ("llm", "llm_cached", "rules", "vetoed", "fallback", "budget")
 
 ATTENDANCE_STATUSES = (

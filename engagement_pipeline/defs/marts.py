@@ -10,10 +10,11 @@ from functools import cache
 import dagster as dg
 
 from engagement_pipeline.contracts import contracts
+from engagement_pipeline.defs.classifying import CLASSIFICATIONS
 from engagement_pipeline.defs.metadata import DAILY, OWNERS, WAREHOUSE_POOL, Metadata, column_schema
 from engagement_pipeline.defs.pictures import mart_pictures
 from engagement_pipeline.defs.resources import PipelineResource, run_start
-from engagement_pipeline.defs.scoring import CLASSIFICATIONS, OVERRIDE_HISTORY, SCORING_RUNS
+from engagement_pipeline.defs.scoring import OVERRIDE_HISTORY, SCORING_RUNS
 from engagement_pipeline.settings import load_settings
 from engagement_pipeline.warehouse import classifications as stored
 from engagement_pipeline.warehouse.audit import AuditError, CheckResult, planned_checks

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import dagster as dg
 from pydantic import Field
 
+from engagement_pipeline.defs.model import model_classifier
 from engagement_pipeline.defs.runs import PROCESS_TAG, this_process
 from engagement_pipeline.scoring.classifier import Classifier
 from engagement_pipeline.scoring.rules import RulesClassifier
@@ -31,6 +32,9 @@ class PipelineResource(dg.ConfigurableResource[None]):
         "`2026-01-31T04:00:00Z`. Empty: the run's start.",
     )
     classifier: str = Field(default="", description="Who gives the levels. Empty: the setting.")
+    max_cost_usd: float | None = Field(
+        default=None, description="Dollars the run may spend on the model. Empty: the setting."
+    )
     orgs: list[str] = Field(
         default=[], description="Classify only these organisations. Empty: all that are due."
     )
@@ -38,19 +42,32 @@ class PipelineResource(dg.ConfigurableResource[None]):
     def settings(self) -> Settings:
         """The settings in force for this run."""
         return load_settings(
-            home=self.home or None, source=self.source or None, classifier=self.classifier or None
+            home=self.home or None,
+            source=self.source or None,
+            classifier=self.classifier or None,
+            max_cost_usd=self.max_cost_usd,
         )
 
     def warehouse(self) -> Warehouse:
         return Warehouse.of(self.settings())
 
     def levels_from(self) -> Classifier:
-        """The classifier that the settings choose."""
-        return RulesClassifier()
+        """The classifier that the settings choose, with nothing asked yet."""
+        return classifier_of(self.settings())
 
     def moment(self, run_start: datetime) -> datetime:
         """The run's `as_of`: as given, or its start."""
         return parse_moment(self.as_of) if self.as_of else run_start
+
+
+def classifier_of(settings: Settings) -> Classifier:
+    """The classifier that these settings choose, with nothing asked yet.
+
+    Raises:
+        UnknownModelError: it is a model, and nobody described that model.
+    """
+    name = settings.chosen_classifier
+    return RulesClassifier() if name == "rules" else model_classifier(settings)
 
 
 def parse_moment(text: str) -> datetime:

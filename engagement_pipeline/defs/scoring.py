@@ -4,8 +4,7 @@ Every organisation that succeeds is recorded as its partition at once. One that 
 nothing: the day is published without it, and the gate at the end fails the run and names it.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +12,7 @@ import dagster as dg
 import polars as pl
 
 from engagement_pipeline.contracts import contract
+from engagement_pipeline.defs.classifying import Classifying
 from engagement_pipeline.defs.ingest import RAW_KEYS
 from engagement_pipeline.defs.metadata import (
     DAILY,
@@ -25,15 +25,11 @@ from engagement_pipeline.defs.metadata import (
     counts_table,
     table_spec,
 )
-from engagement_pipeline.defs.partitions import ORGS, org_id_of, partition_key, sync_partitions
-from engagement_pipeline.defs.progress import Progress
+from engagement_pipeline.defs.partitions import ORGS, org_id_of, sync_partitions
 from engagement_pipeline.defs.resources import PipelineResource, run_start
 from engagement_pipeline.scoring import due
-from engagement_pipeline.scoring.classifier import Classifier
-from engagement_pipeline.scoring.levels import OrgContext, Thresholds
-from engagement_pipeline.scoring.org_scoring import score_org
+from engagement_pipeline.scoring.drift import level_drift
 from engagement_pipeline.scoring.overrides import apply_requests
-from engagement_pipeline.settings import Settings
 from engagement_pipeline.warehouse import classifications as stored
 from engagement_pipeline.warehouse import overrides as stored_overrides
 from engagement_pipeline.warehouse import signals as stored_signals
@@ -41,17 +37,25 @@ from engagement_pipeline.warehouse.classifications import OrgRun, StoredOrg
 from engagement_pipeline.warehouse.connection import Connection
 from engagement_pipeline.warehouse.quality import row_count, violations
 
-CLASSIFICATIONS = asset_key(contract("scores.classifications"))
 SCORING_RUNS = asset_key(contract("scores.scoring_runs"))
 HISTORY = contract("scores.override_history")
 OVERRIDE_HISTORY = asset_key(HISTORY)
 GATE = dg.AssetKey(["scores", "gate"])
 
-MEMBERS_PER_BATCH = 100_000
-"""Members whose signals and levels are held in memory, and written in one transaction."""
-
-ORG_RUNS = table_spec(contract("scores.org_runs"), group="scoring", deps=[SCORING_RUNS])
+WRITTEN_ALONG = [
+    table_spec(contract(f"scores.{name}"), group="scoring", deps=[SCORING_RUNS])
+    for name in ("org_runs", "llm_calls", "llm_answers", "llm_batches", "llm_runs")
+]
 """Written along with the levels, and by nothing else."""
+
+
+DRIFT_DAYS = 28
+LEVEL_DRIFT = dg.AssetCheckSpec(
+    "level_drift",
+    asset=SCORING_RUNS,
+    description="No organisation's levels have shifted, against the average of its last 28 days, "
+    "further than chance and custom allow (population stability index). A warning.",
+)
 
 
 class NoSignalsError(RuntimeError):
@@ -60,22 +64,6 @@ class NoSignalsError(RuntimeError):
 
 class OtherMomentError(RuntimeError):
     """The run was asked for a moment that the signals do not describe; the text names both."""
-
-
-@dataclass
-class Outcome:
-    """What became of the organisations of one run."""
-
-    due: list[str]
-    runs: list[OrgRun] = field(default_factory=list)
-
-    @property
-    def failed(self) -> list[OrgRun]:
-        return [run for run in self.runs if run.outcome == "failed"]
-
-    @property
-    def members(self) -> int:
-        return sum(run.members for run in self.runs if run.outcome == "classified")
 
 
 @dg.multi_asset(
@@ -98,12 +86,13 @@ class Outcome:
             freshness_policy=DAILY,
         ),
     ],
+    check_specs=[LEVEL_DRIFT],
     backfill_policy=dg.BackfillPolicy.single_run(),
     pool=WAREHOUSE_POOL,
 )
 def classify_orgs(
     context: dg.AssetExecutionContext, pipeline: PipelineResource
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Give every member of the due organisations a level, one organisation at a time."""
     settings = pipeline.settings()
     computed_at = run_start(context)
@@ -122,9 +111,9 @@ def classify_orgs(
         orgs = stored.stored_orgs(connection)
         sync_partitions(context.instance, [org.org_id for org in orgs])
         asked = _asked_orgs(context, pipeline, orgs)
-        outcome = _classify(
-            context, connection, asked, settings, pipeline.levels_from(), snapshot, computed_at
-        )
+        outcome = Classifying(
+            context, connection, settings, pipeline.levels_from(), snapshot, computed_at
+        ).classify(asked)
         if SCORING_RUNS in context.selected_asset_keys:
             stored.record_scoring_run(
                 connection,
@@ -135,6 +124,9 @@ def classify_orgs(
                 computed_at=computed_at,
             )
         run_count = row_count(connection, contract("scores.scoring_runs"))
+        drift = level_drift(
+            *stored.level_counts(connection, as_of=snapshot.as_of, reference_days=DRIFT_DAYS)
+        )
     if SCORING_RUNS not in context.selected_asset_keys:
         # A retry of failed organisations alone runs without the gate.
         fail_if_any(outcome.failed)
@@ -146,10 +138,51 @@ def classify_orgs(
                 "dagster/row_count": run_count,
                 "orgs_due": len(outcome.due),
                 "orgs_failed": len(outcome.failed),
+                "orgs_waiting": len(outcome.waiting),
                 "members": outcome.members,
                 "failed": dg.MetadataValue.md(_failures(outcome.failed)),
+                **(asked_metadata(outcome.asked.costs) if outcome.asked else {}),
             },
         )
+        yield drift_check(drift)
+
+
+def drift_check(drift: pl.DataFrame) -> dg.AssetCheckResult:
+    """Whether levels have shifted, from `scoring.drift.level_drift`'s frame."""
+    shifted = drift.filter("has_drifted").sort("psi", descending=True)
+    listed = [
+        f"| {row['org_id']} | {row['psi']:.3f} | {row['chance_limit']:.3f} | {row['n_now']:,} | "
+        f"{row['n_before']:,.0f} |"
+        for row in shifted.head(50).iter_rows(named=True)
+    ]
+    head = ["| organisation | PSI | chance limit | n now | n before |", "| --- " * 5 + "|"]
+    return dg.AssetCheckResult(
+        asset_key=SCORING_RUNS,
+        check_name=LEVEL_DRIFT.name,
+        passed=shifted.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "orgs_compared": drift["psi"].count(),
+            "orgs_shifted": shifted.height,
+            "shifted": dg.MetadataValue.md("\n".join([*head, *listed]) if listed else "none"),
+        },
+    )
+
+
+def asked_metadata(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What asking the model took, for the run's summary."""
+    names = (
+        "profiles",
+        "profiles_cached",
+        "profiles_waiting",
+        "profiles_fallen_back",
+        "profiles_over_budget",
+        "calls",
+        "estimated_usd",
+        "spent_usd",
+        "saved_usd",
+    )
+    return {"model": run["model"], **{name: run[name] for name in names}}
 
 
 def _asked_orgs(
@@ -165,118 +198,6 @@ def _asked_orgs(
             raise due.UnknownOrgError(unknown, [org.org_id for org in orgs])
         wanted &= set(pipeline.orgs)
     return [org for org in orgs if org.org_id in wanted]
-
-
-def _classify(
-    context: dg.AssetExecutionContext,
-    connection: Connection,
-    asked: list[StoredOrg],
-    settings: Settings,
-    classifier: Classifier,
-    snapshot: stored_signals.SnapshotState,
-    computed_at: datetime,
-) -> Outcome:
-    defaults = thresholds_of(settings)
-    digests = {
-        org.org_id: due.org_digest(
-            org, signals_digest=snapshot.inputs_digest, defaults=defaults, classifier=classifier
-        )
-        for org in asked
-    }
-    known = stored.org_runs(connection, as_of=snapshot.as_of)
-    todo = due.due_orgs(asked, digests, known)
-    is_due = {org.org_id for org in todo}
-    for org in asked:
-        if org.org_id not in is_due and due.is_done(known.get(org.org_id), digests[org.org_id]):
-            _record_org(context, org.org_id, members=org.members, is_unchanged=True)
-    outcome = Outcome([org.org_id for org in todo])
-    progress = Progress(context.log, "Classifying", len(todo), "organisations")
-    for group in stored.batches(todo, members=MEMBERS_PER_BATCH):
-        frames, runs = [], []
-        signals = stored.signals_of(connection, [org.org_id for org in group])
-        for org in group:
-            frame, run = _score(
-                org,
-                signals[org.org_id],
-                defaults,
-                classifier,
-                snapshot.as_of,
-                computed_at,
-                digests[org.org_id],
-            )
-            frames.append(frame)
-            runs.append(run)
-        stored.write_levels(connection, frames, runs, as_of=snapshot.as_of, computed_at=computed_at)
-        outcome.runs += runs
-        _record_batch(context, runs, frames)
-        progress.advance(len(group))
-    return outcome
-
-
-def _score(
-    org: StoredOrg,
-    signals: pl.DataFrame,
-    defaults: Thresholds,
-    classifier: Classifier,
-    as_of: datetime,
-    computed_at: datetime,
-    digest: str,
-) -> tuple[pl.DataFrame, OrgRun]:
-    """The organisation's levels; or none, and why. Whatever goes wrong stays with this one."""
-    try:
-        own = OrgContext(
-            org.org_id, org.name, org.description, defaults.with_org_settings(org.settings)
-        )
-        frame = score_org(own, signals, classifier, as_of=as_of, computed_at=computed_at)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        nothing = contract("scores.classifications").empty()
-        return nothing, OrgRun(org.org_id, "failed", 0, digest, reason)
-    return frame, OrgRun(org.org_id, "classified", frame.height, digest)
-
-
-def thresholds_of(settings: Settings) -> Thresholds:
-    """The thresholds of an organisation that sets none itself."""
-    return Thresholds(
-        settings.highly_engaged_min,
-        settings.moderate_min,
-        settings.new_member_days,
-        settings.inactive_days,
-    )
-
-
-def _record_batch(
-    context: dg.AssetExecutionContext, runs: list[OrgRun], frames: list[pl.DataFrame]
-) -> None:
-    for run, frame in zip(runs, frames, strict=True):
-        if run.outcome == "failed":
-            context.log.error(f"organisation {run.org_id}: {run.error}")
-            continue
-        levels = frame["level"].value_counts(sort=True).rows()
-        _record_org(
-            context,
-            run.org_id,
-            members=run.members,
-            is_unchanged=False,
-            levels=dg.MetadataValue.md(counts_table(levels, title="level", unit="members")),
-        )
-
-
-def _record_org(
-    context: dg.AssetExecutionContext, org_id: str, *, members: int, **metadata: Any
-) -> None:
-    if CLASSIFICATIONS not in context.selected_asset_keys:
-        return
-    if metadata.get("is_unchanged") and not context.has_partition_key_range:
-        # Nobody planned it, so nobody would take it for failed; each record takes 20 ms.
-        return
-    context.log_event(
-        dg.AssetMaterialization(
-            CLASSIFICATIONS,
-            partition=partition_key(org_id),
-            metadata={"dagster/partition_row_count": members, "members": members, **metadata},
-        )
-    )
 
 
 @dg.asset(

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import dagster as dg
 
+from engagement_pipeline.defs.batches import has_news, open_batches, quick_way_of
+from engagement_pipeline.defs.classifying import CLASSIFICATIONS
 from engagement_pipeline.defs.jobs import EXCLUSIVE_JOBS, classify, publish, refresh
 from engagement_pipeline.defs.partitions import ORGS, range_tags
 from engagement_pipeline.defs.resources import PipelineResource
 from engagement_pipeline.defs.runs import STARTED_BY_TAG, busy_with, inherited_options
-from engagement_pipeline.defs.scoring import CLASSIFICATIONS
 from engagement_pipeline.ingest.watching import Look, look_at
 from engagement_pipeline.warehouse import classifications as stored
 
@@ -117,4 +119,39 @@ def failed_partitions(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     return dg.SkipReason(f"{len(failed)} left failed as of {as_of}: {listed}")
 
 
-SENSORS = [classify_after_refresh, publish_after_change, new_source_files, failed_partitions]
+@dg.sensor(
+    name="collect_batches",
+    job=classify,  # type: ignore[arg-type]
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=60,
+    description="Starts `classify` when a batch of questions to the model has been answered.",
+)
+def collect_batches(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """A batch may take a day, so no run is held open for it: this one looks, a new run collects."""
+    settings = PipelineResource().settings()
+    if settings.chosen_classifier == "rules" or not settings.warehouse_path.exists():
+        return dg.SkipReason("no model is asked")
+    if busy := busy_with(context.instance, *EXCLUSIVE_JOBS):
+        return dg.SkipReason(busy)
+    batches = open_batches(settings, patience_seconds=_PATIENCE_SECONDS)
+    if not batches:
+        return dg.SkipReason("no batch is out")
+    if not has_news(quick_way_of(settings), batches):
+        return dg.SkipReason(f"{len(batches)} batches are out, none of them has been answered yet")
+    keys = list(context.instance.get_dynamic_partitions(str(ORGS.name)))
+    # Once an hour at most for the same batches: a run that fails would otherwise be started anew
+    # with every look.
+    hour = datetime.now(UTC).strftime("%Y-%m-%dT%H")
+    return dg.RunRequest(
+        run_key=":".join([*(batch["batch_key"] for batch in batches), hour]),
+        tags=range_tags(keys, keys),
+    )
+
+
+SENSORS = [
+    classify_after_refresh,
+    publish_after_change,
+    new_source_files,
+    failed_partitions,
+    collect_batches,
+]

@@ -52,6 +52,10 @@ class Classifier(Protocol):
     def prompt_version(self) -> str:
         """The prompt, or the version of the templates."""
 
+    @property
+    def setup(self) -> str:
+        """Whatever else could change its labels."""
+
     def classify(self, org: OrgContext, members: pl.DataFrame, *, as_of: datetime) -> pl.DataFrame:
         """One label per member.
 

@@ -58,7 +58,12 @@ def org_digest(
         "org": [org.org_id, org.name, org.description, dict(org.settings)],
         "signals": signals_digest,
         "defaults": asdict(defaults),
-        "classifier": [classifier.name, classifier.model_version, classifier.prompt_version],
+        "classifier": [
+            classifier.name,
+            classifier.model_version,
+            classifier.prompt_version,
+            classifier.setup,
+        ],
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 

@@ -22,6 +22,7 @@ class RulesClassifier:
     name: str = "rules"
     model_version: str = "rules-1"
     prompt_version: str = TEMPLATES_VERSION
+    setup: str = ""
 
     def classify(self, org: OrgContext, members: pl.DataFrame, *, as_of: datetime) -> pl.DataFrame:
         """The baseline of each member, as labels (`LABEL_SCHEMA`) in the order of `members`.

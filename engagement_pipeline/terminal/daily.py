@@ -8,12 +8,13 @@ from typing import Any
 
 import dagster as dg
 
+from engagement_pipeline.defs.batches import has_news, open_batches, quick_way_of
+from engagement_pipeline.defs.classifying import CLASSIFICATIONS
 from engagement_pipeline.defs.partitions import ORGS, org_id_of
 from engagement_pipeline.defs.resources import parse_moment
 from engagement_pipeline.defs.runs import bury_dead_runs
-from engagement_pipeline.defs.scoring import CLASSIFICATIONS
 from engagement_pipeline.settings import Settings
-from engagement_pipeline.terminal import reading
+from engagement_pipeline.terminal import reading, showing
 from engagement_pipeline.terminal.plan import check_source, due_org_ids
 from engagement_pipeline.terminal.running import JobRun, dagster_instance, org_tags, run_job, turn
 from engagement_pipeline.warehouse.connection import check_free_disk
@@ -46,9 +47,18 @@ class Outcome:
 
 
 def run(
-    settings: Settings, *, as_of: str | None, org_ids: Sequence[str], is_verbose: bool = False
+    settings: Settings,
+    *,
+    as_of: str | None,
+    org_ids: Sequence[str],
+    is_verbose: bool = False,
+    waits_for_batches: bool = True,
 ) -> Outcome:
-    """Refresh, then classify and publish; the second only if the first went well."""
+    """Refresh, then classify and publish; the second only if the first went well.
+
+    Where questions to the model are out in a batch, waits for it and classifies once more, unless
+    told not to.
+    """
     started = time.monotonic()
     check_source(settings)
     check_free_disk(settings.data_folder, settings.min_free_disk_mb)
@@ -57,6 +67,7 @@ def run(
         "home": str(settings.home),
         "source": str(settings.source_folder),
         "classifier": settings.classifier,
+        "max_cost_usd": settings.max_cost_usd,
         "as_of": moment,
         "orgs": list(org_ids),
     }
@@ -67,10 +78,41 @@ def run(
             # What a killed run wrote but could not record is no longer due, yet not recorded.
             due = list(org_ids) or sorted({*due_org_ids(settings), *_unrecorded_orgs(instance)})
             tags = org_tags(instance, due, may_span_others=not org_ids)
-            jobs.append(
-                run_job(instance, "classify", options=options, tags=tags, is_verbose=is_verbose)
+            classified = run_job(
+                instance, "classify", options=options, tags=tags, is_verbose=is_verbose
             )
+            jobs.append(classified)
+            out = _batches_out(settings) if waits_for_batches else set()
+            while out:
+                _wait_for_one_of(settings)
+                again = run_job(
+                    instance, "classify", options=options, tags=tags, is_verbose=is_verbose
+                )
+                # The earlier runs of this command ended as they did only because they could not
+                # wait; what they left failed, the last one tells.
+                jobs[-1] = again
+                before, out = out, _batches_out(settings)
+                if out == before:
+                    break  # it came back, and could not be taken in: the run has said why
     return _outcome(settings, jobs, started)
+
+
+def _batches_out(settings: Settings) -> set[str]:
+    if settings.chosen_classifier == "rules":
+        return set()
+    batches = open_batches(settings, patience_seconds=settings.lock_timeout_seconds)
+    return {str(batch["batch_key"]) for batch in batches}
+
+
+def _wait_for_one_of(settings: Settings) -> None:
+    batches = open_batches(settings, patience_seconds=settings.lock_timeout_seconds)
+    way = quick_way_of(settings)
+    while not has_news(way, batches):
+        showing.note(
+            f"{len(batches)} batches are out; looking again in {settings.batch_poll_seconds:g} s. "
+            "It is safe to stop here: the next run takes them in."
+        )
+        time.sleep(settings.batch_poll_seconds)
 
 
 def override(

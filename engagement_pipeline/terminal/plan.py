@@ -2,12 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
 
-from engagement_pipeline.defs.resources import parse_moment
-from engagement_pipeline.defs.scoring import thresholds_of
+from engagement_pipeline.defs.asking import estimate_open, open_questions, profiles_out
+from engagement_pipeline.defs.classifying import thresholds_of
+from engagement_pipeline.defs.model import BATCH, MissingKeyError, way_of
+from engagement_pipeline.defs.resources import classifier_of, parse_moment
 from engagement_pipeline.ingest import SourceError, digest, discover
 from engagement_pipeline.scoring import due
-from engagement_pipeline.scoring.rules import RulesClassifier
+from engagement_pipeline.scoring.anthropic.budget import CostRefusedError, refuse_if_over
+from engagement_pipeline.scoring.anthropic.estimate import Estimate
+from engagement_pipeline.scoring.model_labels import ModelClassifier
 from engagement_pipeline.settings import Settings
 from engagement_pipeline.terminal.reading import Row
 from engagement_pipeline.warehouse import classifications as stored
@@ -18,17 +24,26 @@ from engagement_pipeline.warehouse.loading import loaded_digests
 
 @dataclass(frozen=True)
 class Plan:
-    """The work of a run and its price. With the rules there are no calls, and nothing to pay."""
+    """The work of a run and its price. With the rules there are no calls, and nothing to pay.
+
+    `cached` are those of the `profiles` that have an answer already, `waiting` those that are out
+    in a batch; calls, tokens and dollars are for the others. `refusal` says why the run would not
+    start, where it would not.
+    """
 
     new_files: int
     due_orgs: int
     members: int
+    classifier: str = "rules"
     profiles: int = 0
     cached: int = 0
+    waiting: int = 0
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float = 0.0
+    one_call_a_member_usd: float = 0.0
+    refusal: str | None = None
 
     def as_row(self) -> Row:
         return asdict(self)
@@ -51,8 +66,8 @@ def check_source(settings: Settings) -> None:
 def plan(settings: Settings, *, as_of: str | None, org_ids: Sequence[str]) -> Plan:
     """The plan of `run` with these options.
 
-    `members` are those of the last signals: who is a member then shows only once the new files
-    are in.
+    `members` and profiles are those of the last signals: who is a member then, and what they have
+    done, shows only once the new files are in.
 
     Raises:
         UnknownOrgError: the warehouse has no such organisation, and there is no new file that may
@@ -65,7 +80,7 @@ def plan(settings: Settings, *, as_of: str | None, org_ids: Sequence[str]) -> Pl
         for file in files
     ]
     if not settings.warehouse_path.exists():
-        return Plan(new_files=len(contents), due_orgs=len(org_ids), members=0)
+        return Plan(len(contents), len(org_ids), 0, settings.chosen_classifier)
     with Warehouse.of(settings).open() as connection:
         new = [sha for table, sha in contents if sha not in loaded_digests(connection, table)]
         orgs = stored.stored_orgs(connection)
@@ -80,7 +95,57 @@ def plan(settings: Settings, *, as_of: str | None, org_ids: Sequence[str]) -> Pl
         is_known = snapshot is not None and as_of and parse_moment(as_of) == snapshot.as_of
         if is_known and not new:
             orgs = _due(connection, settings, orgs)
-    return Plan(len(new), len(orgs), sum(org.members for org in orgs))
+        moment = parse_moment(as_of) if as_of else datetime.now(UTC)
+        asking = _asking(connection, settings, orgs, moment)
+    return Plan(
+        len(new),
+        len(orgs),
+        sum(org.members for org in orgs),
+        settings.chosen_classifier,
+        **asking,
+    )
+
+
+def _asking(
+    connection: Connection, settings: Settings, orgs: Sequence[stored.StoredOrg], as_of: datetime
+) -> dict[str, Any]:
+    classifier = classifier_of(settings)
+    if not isinstance(classifier, ModelClassifier):
+        return {}
+    questions = open_questions(
+        connection, settings, orgs, thresholds_of(settings), classifier, as_of=as_of
+    )
+    out = profiles_out(connection) if settings.chosen_classifier == BATCH else set()
+    pending = [one.pending.without(out) for one in questions]
+    foreseen = estimate_open(connection, settings, pending)
+    waiting = sum(len(one.pending.questions) for one in questions) - foreseen.profiles
+    profiles = sum(len(one.asked.questions) for one in questions)
+    return {
+        "profiles": profiles,
+        "cached": profiles - foreseen.profiles - waiting,
+        "waiting": waiting,
+        "calls": foreseen.calls,
+        "input_tokens": foreseen.input_tokens,
+        "output_tokens": foreseen.output_tokens,
+        "cost_usd": foreseen.cost_usd,
+        "one_call_a_member_usd": foreseen.one_call_a_member_usd,
+        "refusal": _refusal(settings, foreseen),
+    }
+
+
+def _refusal(settings: Settings, foreseen: Estimate) -> str | None:
+    try:
+        if foreseen.calls:
+            way_of(settings)
+        refuse_if_over(
+            foreseen.cost_usd,
+            settings.max_cost_usd,
+            profiles=foreseen.profiles,
+            calls=foreseen.calls,
+        )
+    except (CostRefusedError, MissingKeyError) as error:
+        return str(error)
+    return None
 
 
 def due_org_ids(settings: Settings) -> list[str]:
@@ -96,13 +161,13 @@ def _due(
     snapshot = stored_signals.snapshot(connection)
     if snapshot is None:
         return orgs
-    defaults = thresholds_of(settings)
+    defaults, classifier = thresholds_of(settings), classifier_of(settings)
     digests = {
         org.org_id: due.org_digest(
             org,
             signals_digest=snapshot.inputs_digest,
             defaults=defaults,
-            classifier=RulesClassifier(),
+            classifier=classifier,
         )
         for org in orgs
     }

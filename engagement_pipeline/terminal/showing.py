@@ -57,6 +57,11 @@ def _vertical(rows: Sequence[Mapping[str, Any]], title: str) -> None:
         OUT.print(f"… and {len(rows) - _BLOCKS:,} more; --json gives them all", markup=False)
 
 
+def note(text: str) -> None:
+    """Tell whoever watches what goes on."""
+    ERR.print(text, markup=False, highlight=False)
+
+
 def cell(value: Any) -> str:
     """A value as people read it."""
     if value is None:

@@ -5,7 +5,7 @@ Which organisation is due, and what level a member has, is decided in `scoring`.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import polars as pl
 
@@ -174,3 +174,35 @@ def failed_orgs(connection: Connection, *, as_of: datetime) -> list[OrgRun]:
     """The organisations left failed at `as_of`, in order of their ids."""
     runs = org_runs(connection, as_of=as_of)
     return [run for _, run in sorted(runs.items()) if run.outcome == "failed"]
+
+
+def level_counts(
+    connection: Connection, *, as_of: datetime, reference_days: int
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Members by organisation and level: at `as_of`, and on the average of the scored moments of
+    the days before it.
+
+    Returns:
+        Two frames with `org_id`, `level` and `members`; an organisation that was not scored in
+        those days is not in the second.
+    """
+    now = query(
+        connection,
+        f"SELECT org_id, level, count(*) AS members FROM {_CLASSIFICATIONS.full_name} "
+        "WHERE as_of = $as_of GROUP BY org_id, level",
+        {"as_of": as_of},
+    )
+    before = query(
+        connection,
+        f"""WITH reference AS (
+                SELECT org_id, level, as_of FROM {_CLASSIFICATIONS.full_name}
+                WHERE as_of < $as_of AND as_of >= $since
+            ), moments AS (
+                SELECT org_id, count(DISTINCT as_of) AS moments FROM reference GROUP BY org_id
+            )
+            SELECT r.org_id, r.level, count(*) / any_value(m.moments) AS members
+            FROM reference AS r INNER JOIN moments AS m ON r.org_id = m.org_id
+            GROUP BY r.org_id, r.level""",
+        {"as_of": as_of, "since": as_of - timedelta(days=reference_days)},
+    )
+    return now, before

@@ -5,7 +5,7 @@ import pytest
 
 from engagement_pipeline.definitions import defs
 from engagement_pipeline.defs.partitions import ORGS
-from engagement_pipeline.defs.scoring import CLASSIFICATIONS
+from engagement_pipeline.defs.classifying import CLASSIFICATIONS
 from engagement_pipeline.terminal.running import (
     BusyError,
     dagster_instance,

@@ -1,0 +1,330 @@
+"""Before a model's labels are given out: what it has to be asked, asked, and written down.
+
+Which organisation is due, and its levels, are `defs.scoring`'s; everything about the API is in
+`scoring.anthropic`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from dagster import DagsterLogManager
+
+from engagement_pipeline.defs.ledger import WarehouseLedger
+from engagement_pipeline.defs.model import BATCH, spec_of, way_of
+from engagement_pipeline.defs.progress import Progress
+from engagement_pipeline.scoring.anthropic.asking import AskOutcome
+from engagement_pipeline.scoring.anthropic.batch_session import Bad, hand_in, take_in
+from engagement_pipeline.scoring.anthropic.budget import refuse_if_over
+from engagement_pipeline.scoring.anthropic.estimate import Estimate, estimate
+from engagement_pipeline.scoring.anthropic.ledger import asked_from_text
+from engagement_pipeline.scoring.anthropic.sending import RunFacts
+from engagement_pipeline.scoring.anthropic.session import Way, ask, mend
+from engagement_pipeline.scoring.levels import InvalidThresholdsError, OrgContext, Thresholds
+from engagement_pipeline.scoring.model_labels import ModelClassifier
+from engagement_pipeline.scoring.prompt import PROMPT_VERSION
+from engagement_pipeline.scoring.questions import OrgQuestions, questions_about
+from engagement_pipeline.settings import Settings
+from engagement_pipeline.warehouse import classifications as stored
+from engagement_pipeline.warehouse import llm
+from engagement_pipeline.warehouse.classifications import StoredOrg
+from engagement_pipeline.warehouse.connection import Connection
+
+MEMBERS_PER_BATCH = 100_000
+"""Members whose signals and levels are held in memory, and written in one transaction."""
+
+
+@dataclass(frozen=True)
+class Open:
+    """What is asked about one organisation, and what of it has no answer yet."""
+
+    asked: OrgQuestions
+    pending: OrgQuestions
+
+
+@dataclass
+class ModelLabels:
+    """What is known once the model has been asked.
+
+    Attributes:
+        classifier: the one to give out labels with.
+        run: the run's row of `scores.llm_runs`.
+        costs: the same, with what its calls came to.
+        failed: organisation -> why its labels cannot be given.
+        waiting: organisations whose answers are still out.
+        short_of_budget: organisations of which the budget left profiles to the written rules.
+    """
+
+    classifier: ModelClassifier
+    run: dict[str, Any] = field(default_factory=dict)
+    costs: dict[str, Any] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    waiting: set[str] = field(default_factory=set)
+    short_of_budget: set[str] = field(default_factory=set)
+
+    def answers_for(
+        self, connection: Connection, settings: Settings, org_ids: Sequence[str], as_of: datetime
+    ) -> ModelClassifier:
+        """The classifier with the answers on record for these organisations."""
+        return self.classifier.with_answers(
+            llm.known_answers(
+                connection, org_ids, as_of=as_of, max_age_days=settings.label_max_age_days
+            )
+        )
+
+
+def context_of(org: StoredOrg, defaults: Thresholds) -> OrgContext:
+    """The organisation as classifiers know it.
+
+    Raises:
+        InvalidThresholdsError: its own settings cannot be used.
+    """
+    return OrgContext(
+        org.org_id, org.name, org.description, defaults.with_org_settings(org.settings)
+    )
+
+
+def open_questions(
+    connection: Connection,
+    settings: Settings,
+    orgs: Sequence[StoredOrg],
+    defaults: Thresholds,
+    classifier: ModelClassifier,
+    *,
+    as_of: datetime,
+) -> list[Open]:
+    """What is to be asked about each organisation; one with unusable settings is left out."""
+    found = []
+    for group in stored.batches(orgs, members=MEMBERS_PER_BATCH):
+        org_ids = [org.org_id for org in group]
+        signals = stored.signals_of(connection, org_ids)
+        known = llm.known_answers(
+            connection, org_ids, as_of=as_of, max_age_days=settings.label_max_age_days
+        )
+        answered = set(known["fingerprint"])
+        for org_id, own in _contexts(group, defaults).items():
+            asked = questions_about(own, signals[org_id], classifier.fingerprint)
+            found.append(Open(asked, asked.without(answered)))
+    return found
+
+
+def profiles_out(connection: Connection) -> set[str]:
+    """The fingerprints of profiles that are out in a batch."""
+    return {
+        question.fingerprint
+        for text in llm.asked_in_batches(connection)
+        for question in asked_from_text(text)[1]
+    }
+
+
+def estimate_open(
+    connection: Connection, settings: Settings, pending: Sequence[OrgQuestions]
+) -> Estimate:
+    """What asking them would take, by what earlier answers took; sends nothing, needs no key."""
+    model = spec_of(settings)
+    return estimate(
+        pending,
+        model,
+        profiles_per_call=settings.profiles_per_call,
+        is_batch=settings.chosen_classifier == BATCH,
+        output_a_profile=llm.output_tokens_a_profile(
+            connection, model=model.name, prompt_version=PROMPT_VERSION
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Asking:
+    """One run's questions to the model, before any label is given out."""
+
+    log: DagsterLogManager
+    connection: Connection
+    settings: Settings
+    classifier: ModelClassifier
+    run_id: str
+    as_of: datetime
+    computed_at: datetime
+
+    def prepare(self, due: Sequence[StoredOrg], defaults: Thresholds) -> ModelLabels:
+        """Ask whatever has no answer yet about the organisations that are due.
+
+        Raises:
+            MissingKeyError: there is no key to ask with.
+            CostRefusedError: asking would cost more than it may.
+            StopRunError: the key, a permission or the account's limit forbids any call.
+            BatchError: a batch can be neither made nor read now.
+        """
+        way = way_of(self.settings)
+        if abandoned := llm.settle_abandoned(self.connection, now=_now()):
+            self.log.warning(f"{abandoned} calls of an earlier run were cut off; they may be paid")
+        labels = ModelLabels(self.classifier)
+        contexts = _contexts(due, defaults)
+        if bad := self._take_in(way, contexts, labels):
+            self._mend(way, bad, self._open(due, defaults), contexts, labels)
+        questions = self._open(due, defaults)
+        left_over = labels.classifier.unanswered
+        pending = [
+            one.pending.without(left_over)
+            for one in questions
+            if one.pending.org.org_id not in labels.failed
+        ]
+        foreseen = estimate_open(self.connection, self.settings, pending)
+        if self.classifier.name == BATCH:
+            out = self._hand_in(way, pending, labels)
+        else:
+            self._ask(way, pending, foreseen, labels)
+            out = 0
+        labels.run = self._run_row(questions, foreseen, labels, out)
+        llm.record_run(self.connection, labels.run)
+        labels.costs = self._costs(labels.run)
+        return labels
+
+    def _costs(self, run: Mapping[str, Any]) -> dict[str, Any]:
+        """The run's row with what its calls came to."""
+        spent = llm.spent_by_org(self.connection, self.run_id).values()
+        usd = sum(one.spent_usd for one in spent)
+        return {
+            **run,
+            "calls": sum(one.calls for one in spent),
+            "spent_usd": usd,
+            "saved_usd": run["one_call_a_member_usd"] - usd,
+        }
+
+    @property
+    def _facts(self) -> RunFacts:
+        return RunFacts(
+            self.run_id,
+            self.as_of,
+            self.classifier.name,
+            self.settings.seed,
+            self.settings.max_attempts,
+            _now,
+        )
+
+    @property
+    def _ledger(self) -> WarehouseLedger:
+        return WarehouseLedger(self.connection)
+
+    def _open(self, due: Sequence[StoredOrg], defaults: Thresholds) -> list[Open]:
+        return open_questions(
+            self.connection, self.settings, due, defaults, self.classifier, as_of=self.as_of
+        )
+
+    def _ask(
+        self, way: Way, pending: Sequence[OrgQuestions], foreseen: Estimate, labels: ModelLabels
+    ) -> None:
+        _refuse_if_over(foreseen, self.settings)
+        progress = Progress(self.log, "Asking the model", foreseen.profiles, "profiles")
+        outcome = ask(pending, way, self._facts, self._ledger.write, on_progress=progress.advance)
+        _take_outcome(labels, pending, outcome)
+
+    def _take_in(
+        self, way: Way, contexts: Mapping[str, OrgContext], labels: ModelLabels
+    ) -> list[Bad]:
+        """What of earlier batches has come back badly; what came back well is on record."""
+        collected = take_in(way, self._facts, self._ledger, contexts, log=self.log.info)
+        labels.failed |= {
+            org_id: reason for org_id, reason in collected.refused.items() if org_id in contexts
+        }
+        return collected.bad
+
+    def _mend(
+        self,
+        way: Way,
+        bad: Sequence[Bad],
+        questions: Sequence[Open],
+        contexts: Mapping[str, OrgContext],
+        labels: ModelLabels,
+    ) -> None:
+        """Ask again at once what a batch answered badly, as far as it is still a question."""
+        open_now = {question.fingerprint for one in questions for question in one.pending.questions}
+        asked = [
+            (contexts[org_id], batch_questions, checked)
+            for org_id, batch_questions, checked in bad
+            if any(question.fingerprint in open_now for question in batch_questions)
+        ]
+        outcome = mend(asked, way, self._facts, self._ledger.write)
+        _take_outcome(labels, [one.pending for one in questions], outcome)
+
+    def _hand_in(self, way: Way, pending: Sequence[OrgQuestions], labels: ModelLabels) -> int:
+        """Put in a batch what is not in one already; gives how many profiles are now out."""
+        out = profiles_out(self.connection)
+        new = [asked.without(out) for asked in pending]
+        waiting = {asked.org.org_id for asked in pending if asked.questions}
+        if any(asked.questions for asked in new):
+            made = llm.batches_made_for(self.connection, as_of=self.as_of)
+            if made >= self.settings.max_attempts:
+                stuck = {asked.org.org_id for asked in new if asked.questions}
+                reason = f"{made} batches brought no answer"
+                labels.failed |= dict.fromkeys(stuck, reason)
+                waiting -= stuck
+            else:
+                _refuse_if_over(estimate_open(self.connection, self.settings, new), self.settings)
+                hand_in(new, way, self._facts, self._ledger, log=self.log.info)
+        labels.waiting |= waiting
+        return sum(len(asked.questions) for asked in pending if asked.org.org_id in labels.waiting)
+
+    def _run_row(
+        self, questions: Sequence[Open], foreseen: Estimate, labels: ModelLabels, out: int
+    ) -> dict[str, Any]:
+        profiles = sum(len(one.asked.questions) for one in questions)
+        left = list(labels.classifier.unanswered.values())
+        # What is still out, or failed, has saved nobody anything yet.
+        labelled = [
+            one.asked
+            for one in questions
+            if one.asked.org.org_id not in (labels.waiting | labels.failed.keys())
+        ]
+        spared = estimate_open(self.connection, self.settings, [a.without_all() for a in labelled])
+        return {
+            "run_id": self.run_id,
+            "as_of": self.as_of,
+            "classifier": self.classifier.name,
+            "model": self.classifier.model_version,
+            "members": sum(asked.members for asked in labelled),
+            "profiles": profiles,
+            "profiles_cached": profiles - foreseen.profiles - left.count("fallback"),
+            "profiles_waiting": out,
+            "profiles_fallen_back": left.count("fallback"),
+            "profiles_over_budget": left.count("budget"),
+            "estimated_usd": foreseen.cost_usd,
+            "one_call_a_member_usd": spared.one_call_a_member_usd,
+            "computed_at": self.computed_at,
+        }
+
+
+def _contexts(due: Sequence[StoredOrg], defaults: Thresholds) -> dict[str, OrgContext]:
+    found = {}
+    for org in due:
+        try:
+            found[org.org_id] = context_of(org, defaults)
+        except InvalidThresholdsError:
+            continue  # it fails by name when its levels are computed
+    return found
+
+
+def _refuse_if_over(foreseen: Estimate, settings: Settings) -> None:
+    refuse_if_over(
+        foreseen.cost_usd, settings.max_cost_usd, profiles=foreseen.profiles, calls=foreseen.calls
+    )
+
+
+def _take_outcome(
+    labels: ModelLabels, pending: Sequence[OrgQuestions], outcome: AskOutcome
+) -> None:
+    left = {fingerprint: why.source for fingerprint, why in outcome.unanswered.items()}
+    over_budget = {fingerprint for fingerprint, source in left.items() if source == "budget"}
+    labels.failed |= outcome.failed
+    labels.short_of_budget |= {
+        asked.org.org_id
+        for asked in pending
+        if any(question.fingerprint in over_budget for question in asked.questions)
+    }
+    labels.classifier = replace(
+        labels.classifier, unanswered={**labels.classifier.unanswered, **left}
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,188 @@
+"""Asking a model about many organisations at once: which calls are made, and what is asked again.
+
+One organisation a request. Good rows are kept at once; the rest are asked again in another order,
+then in halves, down to a single row; one that fails twice alone is left to the written rules. How
+a request is sent is `sending`'s; what is a good answer, `answers`'.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from engagement_pipeline.scoring.answers import Checked
+from engagement_pipeline.scoring.anthropic.sending import (
+    BudgetSpentError,
+    OrgFailedError,
+    Sender,
+    StopRunError,
+)
+from engagement_pipeline.scoring.levels import OrgContext
+from engagement_pipeline.scoring.packing import halves, in_another_order, pack
+from engagement_pipeline.scoring.questions import OrgQuestions, Question
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """Why a profile is left to the written rules: `fallback` or `budget`, and the reason."""
+
+    source: str
+    reason: str
+
+
+@dataclass
+class AskOutcome:
+    """What became of everything that was asked; the answers themselves are in the ledger.
+
+    Attributes:
+        failed: organisation -> why it could not be asked.
+        unanswered: fingerprint -> why there is no answer.
+    """
+
+    failed: dict[str, str] = field(default_factory=dict)
+    unanswered: dict[str, Unanswered] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Pack:
+    org: OrgContext
+    questions: Sequence[Question]
+    answered: Checked | None = None
+
+
+class Asker:
+    """Works off packs of questions, several calls at a time, in order.
+
+    Args:
+        sender: how requests are sent.
+        profiles_per_call: how many go in a call by rule.
+        workers: calls at a time at most.
+        on_progress: told how many more profiles are settled.
+    """
+
+    def __init__(
+        self,
+        sender: Sender,
+        *,
+        profiles_per_call: int,
+        workers: int,
+        on_progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._sender = sender
+        self._per_call = profiles_per_call
+        self._workers = workers
+        self._on_progress = on_progress
+        self.outcome = AskOutcome()
+
+    async def ask(self, orgs: Iterable[OrgQuestions]) -> AskOutcome:
+        """Ask every question.
+
+        Raises:
+            StopRunError: the run is over; what was answered until then is in the ledger.
+        """
+        packs = (
+            _Pack(asked.org, questions)
+            for asked in orgs
+            for questions in pack(asked.questions, self._per_call)
+        )
+        return await self._work_off(packs)
+
+    async def mend(
+        self, asked: Iterable[tuple[OrgContext, Sequence[Question], Checked]]
+    ) -> AskOutcome:
+        """Ask again what was answered badly elsewhere, in a batch."""
+        return await self._work_off(_Pack(*one) for one in asked)
+
+    async def _work_off(self, packs: Iterator[_Pack]) -> AskOutcome:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._workers):
+                    group.create_task(self._work(packs))
+        except* Exception as errors:
+            raise _first(errors) from None
+        if self._sender.stopped_by is not None:
+            raise self._sender.stopped_by
+        return self.outcome
+
+    async def _work(self, packs: Iterator[_Pack]) -> None:
+        for next_pack in packs:
+            org_id = next_pack.org.org_id
+            if org_id in self.outcome.failed:
+                continue
+            try:
+                await self._resolve(next_pack)
+            except OrgFailedError as error:
+                self.outcome.failed.setdefault(org_id, str(error))
+                self._on_progress(len(next_pack.questions))
+            except StopRunError:
+                # Quietly: an error here would cut off the others' calls, which are paid for.
+                return
+
+    async def _resolve(self, given: _Pack) -> None:
+        checked = given.answered
+        if checked is None:
+            checked = await self._ask(given.org, given.questions, "first")
+            if checked is None:
+                return
+        left = self._left(given.questions, checked)
+        if not left:
+            return
+        if checked.is_cut:
+            await self._bisect(given.org, left)
+        elif len(left) == 1:
+            await self._alone(given.org, left[0], has_failed_alone=len(given.questions) == 1)
+        else:
+            await self._again(given.org, left)
+
+    async def _again(self, org: OrgContext, questions: Sequence[Question]) -> None:
+        keys = [question.fingerprint for question in questions]
+        shuffled = in_another_order(questions, keys=keys, seed=self._sender.facts.seed)
+        checked = await self._ask(org, shuffled, "again")
+        if checked is not None and (left := self._left(shuffled, checked)):
+            await self._bisect(org, left)
+
+    async def _bisect(self, org: OrgContext, questions: Sequence[Question]) -> None:
+        if len(questions) == 1:
+            await self._alone(org, questions[0], has_failed_alone=False)
+            return
+        for half in halves(questions):
+            if len(half) == 1:
+                await self._alone(org, half[0], has_failed_alone=False)
+                continue
+            checked = await self._ask(org, half, "bisect")
+            if checked is not None and (left := self._left(half, checked)):
+                await self._bisect(org, left)
+
+    async def _alone(self, org: OrgContext, question: Question, *, has_failed_alone: bool) -> None:
+        problem = "no answer"
+        for _ in range(1 if has_failed_alone else 2):
+            checked = await self._ask(org, [question], "alone")
+            if checked is None or not checked.problems:
+                return
+            problem = checked.problems[1]
+        self.outcome.unanswered[question.fingerprint] = Unanswered("fallback", problem)
+        self._on_progress(1)
+
+    async def _ask(
+        self, org: OrgContext, questions: Sequence[Question], purpose: str
+    ) -> Checked | None:
+        try:
+            checked = await self._sender.ask(org, questions, purpose)
+        except BudgetSpentError:
+            spent = Unanswered("budget", "the run's budget was spent")
+            for question in questions:
+                self.outcome.unanswered[question.fingerprint] = spent
+            self._on_progress(len(questions))
+            return None
+        self._on_progress(len(checked.answers))
+        return checked
+
+    @staticmethod
+    def _left(questions: Sequence[Question], checked: Checked) -> list[Question]:
+        return [questions[row - 1] for row in sorted(checked.problems)]
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

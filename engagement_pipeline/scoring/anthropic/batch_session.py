@@ -1,0 +1,484 @@
+"""Batches from end to end: what is asked goes in, what comes back is checked and written down.
+
+A batch is on record before it is sent, so that one whose answer was lost, or whose run was killed,
+is looked for at the API before anything is sent again.
+"""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import anthropic
+
+from engagement_pipeline.scoring.answers import Checked
+from engagement_pipeline.scoring.anthropic.batches import (
+    BatchLook,
+    BatchRequest,
+    UnreadableResultsError,
+    batch_sizes,
+    create,
+    look,
+    made_since,
+    results,
+)
+from engagement_pipeline.scoring.anthropic.client import (
+    Arrived,
+    Failed,
+    read_message,
+    usage_of,
+)
+from engagement_pipeline.scoring.anthropic.ledger import (
+    Call,
+    Row,
+    Writing,
+    asked_as_text,
+    asked_from_text,
+)
+from engagement_pipeline.scoring.anthropic.models import Usage
+from engagement_pipeline.scoring.anthropic.requests import expected_usage, message_params
+from engagement_pipeline.scoring.anthropic.retries import backoff_seconds, retry_after_seconds
+from engagement_pipeline.scoring.anthropic.sending import (
+    RunFacts,
+    StopRunError,
+    answer_writing,
+    check_message,
+)
+from engagement_pipeline.scoring.anthropic.session import Way
+from engagement_pipeline.scoring.levels import OrgContext
+from engagement_pipeline.scoring.packing import pack
+from engagement_pipeline.scoring.prompt import PROMPT_VERSION
+from engagement_pipeline.scoring.questions import OrgQuestions, Question
+
+_LOOKS_FOR_A_LOST_ONE = 3
+_DOWNLOADS = 3
+_RESULTS_A_WRITING = 500
+
+
+Bad = tuple[str, Sequence[Question], Checked]
+"""A request of which rows did not stand up to the checks: the organisation, and what was asked."""
+
+
+class BatchError(RuntimeError):
+    """A batch can be neither made nor read; the text says why. What is on record stays."""
+
+
+class BatchLedger(Protocol):
+    """Where batches and their calls are kept; each call is one transaction."""
+
+    def write(self, writings: Sequence[Writing], batch: Row | None = None) -> None: ...
+
+    def open_batches(self) -> list[Row]:
+        """Batches that are being made, or are out: rows of `scores.llm_batches`."""
+
+    def open_calls(self, batch_key: str) -> dict[str, Row]:
+        """The calls of a batch that have no result yet, by `call_id`."""
+
+    def known_batch_ids(self) -> set[str]:
+        """Every batch of the API's that we know to be ours, or not to be."""
+
+
+@dataclass
+class Collected:
+    """What came back from batches.
+
+    Attributes:
+        bad: requests of which rows did not stand up to the checks: organisation, questions, and
+            what is wrong.
+        refused: organisation -> why the API refused what was asked about it.
+        still_out: batches that have not ended.
+        closed: batches whose results are in.
+    """
+
+    bad: list[Bad] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    still_out: int = 0
+    closed: int = 0
+
+
+@dataclass
+class BatchSession:
+    """One run's dealings with batches."""
+
+    client: anthropic.AsyncAnthropic
+    way: Way
+    facts: RunFacts
+    ledger: BatchLedger
+    log: Callable[[str], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        self._chance = random.Random(self.facts.seed)
+
+    async def submit(self, orgs: Iterable[OrgQuestions]) -> list[str]:
+        """Put the questions in batches and hand them in; gives the API's ids.
+
+        Raises:
+            StopRunError: the key, a permission or the account's limit forbids it.
+            BatchError: the API takes no batch. It is on record, and sent by the next run.
+        """
+        calls = {request.custom_id: (request, call) for request, call in self._requests(orgs)}
+        batch_ids = []
+        for number, group in enumerate(batch_sizes([request for request, _ in calls.values()])):
+            key = self._name(number)
+            rows = [
+                replace(calls[request.custom_id][1], batch_key=key).begun() for request in group
+            ]
+            batch = self._batch_row(key, rows)
+            self.ledger.write([Writing(begun=rows)], batch)
+            batch_ids.append(await self._hand_in(batch, group))
+        return batch_ids
+
+    async def find_lost(self, context_of: Mapping[str, OrgContext]) -> None:
+        """See to batches of which it was never learned whether the API took them."""
+        for batch in self.ledger.open_batches():
+            if batch["state"] != "creating":
+                continue
+            calls = self.ledger.open_calls(batch["batch_key"])
+            if not calls:
+                self.ledger.write([], {**batch, "state": "failed", "problem": "nothing in it"})
+                continue
+            found = await self._look_for(batch)
+            if found is not None:
+                self._adopt(batch, found)
+            elif requests := self._again(calls, context_of):
+                await self._hand_in(batch, requests)
+            else:
+                self._give_up(batch, calls, "its organisations have changed since")
+
+    async def collect(self) -> Collected:
+        """Take the results of all batches that have ended.
+
+        Raises:
+            StopRunError: the key or a permission forbids it.
+            ForeignResultsError: results are said to be elsewhere than at the API.
+            BatchError: results cannot be read; what could be read is on record.
+        """
+        collected = Collected()
+        for batch in self.ledger.open_batches():
+            if batch["batch_id"] is None:
+                continue
+            found = await look(self.client, batch["batch_id"])
+            if isinstance(found, Failed):
+                self._not_seen(batch, found, collected)
+            elif not found.has_ended:
+                collected.still_out += 1
+            else:
+                await self._take(batch, found, collected)
+        return collected
+
+    async def _take(self, batch: Row, found: BatchLook, collected: Collected) -> None:
+        for download in range(1, _DOWNLOADS + 1):
+            try:
+                foreign = await self._download(batch, found, collected)
+                break
+            except UnreadableResultsError as error:
+                self.log(str(error))
+                if download == _DOWNLOADS:
+                    raise BatchError(
+                        f"{error}, in {_DOWNLOADS} downloads; the next run tries again"
+                    ) from None
+                await asyncio.sleep(backoff_seconds(download, self._chance))
+        if foreign:
+            self.log(f"batch {found.batch_id} was taken for ours and is not; looking further")
+            self.ledger.write([], _foreign_row(batch))
+            self.ledger.write([], {**batch, "batch_id": None, "state": "creating"})
+            collected.still_out += 1
+            return
+        left = self.ledger.open_calls(batch["batch_key"])
+        self._give_up(batch, left, "the batch has no result for it", state="collected")
+        collected.closed += 1
+
+    async def _download(self, batch: Row, found: BatchLook, collected: Collected) -> bool:
+        """Take in what has not been taken in yet; whether the batch turned out not to be ours."""
+        calls = self.ledger.open_calls(batch["batch_key"])
+        ours = set(calls)
+        waiting: list[Writing] = []
+        strangers = 0
+        try:
+            async for row in results(self.client, self.way.connection.base_url, found):
+                call = calls.pop(row["custom_id"], None)
+                if call is None:
+                    strangers += _run_of(row["custom_id"]) != _run_of(batch["batch_key"])
+                    continue
+                waiting.append(self._read(call, row["result"], collected))
+                if len(waiting) >= _RESULTS_A_WRITING:
+                    self.ledger.write(waiting)
+                    waiting = []
+        finally:
+            self.ledger.write(waiting)
+        return strangers > 0 and len(calls) == len(ours)
+
+    def _read(self, row: Row, result: Mapping[str, Any], collected: Collected) -> Writing:
+        call, now = _call_of(row), self.facts.now()
+        thresholds, questions = asked_from_text(call.asked)
+        kind = result.get("type")
+        if kind == "succeeded":
+            try:
+                message = read_message(result.get("message"))
+            except ValueError as error:
+                return Writing(ended=[self._ended(call, "malformed", str(error), certain=False)])
+            org = OrgContext(call.org_id, "", None, thresholds)
+            arrived = Arrived(message, usage_of(message), 200, _text(message.get("id")))
+            checked = check_message(arrived, self.way.model, org, questions)
+            if checked.problems:
+                collected.bad.append((call.org_id, questions, checked))
+            spent = self.way.model.cost_usd(arrived.usage, is_batch=True)
+            return answer_writing(
+                call, arrived, checked, questions, spent_usd=spent, now=now, took=None
+            )
+        told = _error_of(result)
+        if kind == "errored" and told.get("type") == "invalid_request_error":
+            said = f"the API refuses what was asked: {told.get('message')}"[:300]
+            collected.refused.setdefault(call.org_id, said)
+            return Writing(ended=[self._ended(call, "refused", said)])
+        said = f"{kind}: {told.get('message') or 'no more is said'}"[:300]
+        return Writing(ended=[self._ended(call, "failed", said)])
+
+    def _ended(self, call: Call, outcome: str, said: str, *, certain: bool = True) -> Row:
+        return call.ended(
+            outcome=outcome,
+            usage=Usage(),
+            spent_usd=0.0 if certain else call.estimated_usd,
+            is_spent_certain=certain,
+            problems=said,
+            ended_at=self.facts.now(),
+        )
+
+    async def _hand_in(self, batch: Row, requests: Sequence[BatchRequest]) -> str:
+        attempt = 0
+        while True:
+            attempt += 1
+            made = await create(self.client, requests)
+            if isinstance(made, Failed) and made.may_be_billed:
+                made = await self._look_for(batch) or made
+            if isinstance(made, BatchLook):
+                self._adopt(batch, made)
+                return made.batch_id
+            if made.stops_the_run or not made.is_retryable:
+                # Surely not taken; nothing of it is to be looked for.
+                calls = self.ledger.open_calls(batch["batch_key"])
+                self._give_up(batch, calls, made.message)
+                kind = StopRunError if made.stops_the_run else BatchError
+                raise kind(f"the batch was refused (HTTP {made.status_code}): {made.message}")
+            if attempt >= self.facts.max_attempts:
+                raise BatchError(
+                    f"the API took no batch in {attempt} attempts: {made.message}; it is on "
+                    "record, and the next run looks for it and sends it"
+                )
+            wait = backoff_seconds(attempt, self._chance)
+            asked = retry_after_seconds(made.headers, self.facts.now()) or 0.0
+            await asyncio.sleep(max(wait, asked))
+
+    async def _look_for(self, batch: Row) -> BatchLook | None:
+        """The batch at the API, if it was taken although we were never told."""
+        known = self.ledger.known_batch_ids()
+        for attempt in range(1, _LOOKS_FOR_A_LOST_ONE + 1):
+            found = await made_since(self.client, batch["created_at"], requests=batch["requests"])
+            if isinstance(found, Failed):
+                if found.stops_the_run:
+                    raise StopRunError(f"batches cannot be looked at: {found.message}")
+            else:
+                for one in found:
+                    if one.batch_id not in known:
+                        self.log(
+                            f"batch {one.batch_id} had been taken although its answer was lost"
+                        )
+                        return one
+            await asyncio.sleep(backoff_seconds(attempt, self._chance))
+        if isinstance(found, Failed):
+            raise BatchError(
+                f"it cannot be told whether a batch was taken: {found.message}; nothing was sent "
+                "again, the next run looks for it"
+            )
+        return None
+
+    def _adopt(self, batch: Row, found: BatchLook) -> None:
+        self.ledger.write([], {**batch, "batch_id": found.batch_id, "state": "in_progress"})
+
+    def _give_up(
+        self, batch: Row, calls: Mapping[str, Row], why: str, *, state: str = "failed"
+    ) -> None:
+        certain = state == "failed"
+        ended = [
+            self._ended(_call_of(row), "failed", why, certain=certain) for row in calls.values()
+        ]
+        problem = why if ended else None
+        self.ledger.write(
+            [Writing(ended=ended)],
+            {**batch, "state": state, "problem": problem, "ended_at": self.facts.now()},
+        )
+
+    def _not_seen(self, batch: Row, found: Failed, collected: Collected) -> None:
+        if found.stops_the_run:
+            raise StopRunError(f"batches cannot be looked at: {found.message}")
+        if found.status_code == 404:
+            calls = self.ledger.open_calls(batch["batch_key"])
+            self._give_up(batch, calls, "the API does not know the batch any more")
+            collected.closed += 1
+            return
+        self.log(f"batch {batch['batch_id']} cannot be looked at now: {found.message}")
+        collected.still_out += 1
+
+    def _requests(self, orgs: Iterable[OrgQuestions]) -> Iterable[tuple[BatchRequest, Call]]:
+        serial = 0
+        for asked in orgs:
+            for questions in pack(asked.questions, self.way.pace.profiles_per_call):
+                serial += 1
+                params = message_params(self.way.model, asked.org, [q.profile for q in questions])
+                usage = expected_usage(self.way.model, params, len(questions))
+                custom_id = self._name(serial)
+                yield (
+                    BatchRequest(custom_id, params),
+                    self._call(
+                        custom_id,
+                        asked.org,
+                        questions,
+                        self.way.model.cost_usd(usage, is_batch=True),
+                    ),
+                )
+
+    def _again(
+        self, calls: Mapping[str, Row], context_of: Mapping[str, OrgContext]
+    ) -> list[BatchRequest]:
+        requests = []
+        for call_id, row in calls.items():
+            thresholds, questions = asked_from_text(row["asked"])
+            org = context_of.get(row["org_id"])
+            if org is None or org.thresholds != thresholds:
+                return []
+            params = message_params(self.way.model, org, [q.profile for q in questions])
+            requests.append(BatchRequest(call_id, params))
+        return requests
+
+    def _call(
+        self, call_id: str, org: OrgContext, questions: Sequence[Question], estimated_usd: float
+    ) -> Call:
+        return Call(
+            call_id=call_id,
+            run_id=self.facts.run_id,
+            as_of=self.facts.as_of,
+            org_id=org.org_id,
+            classifier=self.facts.classifier,
+            model=self.way.model.name,
+            prompt_version=PROMPT_VERSION,
+            purpose="first",
+            attempt=1,
+            profiles=len(questions),
+            asked=asked_as_text(org.thresholds, questions),
+            estimated_usd=estimated_usd,
+            started_at=self.facts.now(),
+        )
+
+    def _name(self, number: int) -> str:
+        """What a batch or a request is known by: nothing in it says whom it is about."""
+        named = f"{self.facts.run_id}:{self.facts.as_of.isoformat()}"
+        return f"{hashlib.sha256(named.encode()).hexdigest()[:24]}-{number}"
+
+    def _batch_row(self, key: str, rows: Sequence[Row]) -> Row:
+        return {
+            "batch_key": key,
+            "batch_id": None,
+            "run_id": self.facts.run_id,
+            "as_of": self.facts.as_of,
+            "model": self.way.model.name,
+            "state": "creating",
+            "requests": len(rows),
+            "profiles": sum(row["profiles"] for row in rows),
+            "estimated_usd": sum(row["estimated_usd"] for row in rows),
+            "problem": None,
+            "created_at": self.facts.now(),
+            "ended_at": None,
+        }
+
+
+def _foreign_row(batch: Row) -> Row:
+    return {
+        **batch,
+        "batch_key": f"foreign-{batch['batch_id']}"[:256],
+        "state": "foreign",
+        "problem": "taken for a lost one of ours",
+    }
+
+
+def _call_of(row: Row) -> Call:
+    return Call(**{name: row[name] for name in Call.__dataclass_fields__})
+
+
+def _run_of(name: str) -> str:
+    return name.partition("-")[0]
+
+
+def _error_of(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    outer = result.get("error")
+    inner = outer.get("error") if isinstance(outer, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
+def _text(found: object) -> str | None:
+    return found if isinstance(found, str) else None
+
+
+def take_in(
+    way: Way,
+    facts: RunFacts,
+    ledger: BatchLedger,
+    context_of: Mapping[str, OrgContext],
+    *,
+    log: Callable[[str], None],
+) -> Collected:
+    """See to batches that are out: find the lost, take the results of those that have ended.
+
+    Raises what `BatchSession.find_lost` and `BatchSession.collect` do.
+    """
+
+    async def run() -> Collected:
+        async with way.connection.open() as client:
+            session = BatchSession(client, way, facts, ledger, log)
+            await session.find_lost(context_of)
+            return await session.collect()
+
+    if not ledger.open_batches():
+        return Collected()
+    return asyncio.run(run())
+
+
+def hand_in(
+    orgs: Sequence[OrgQuestions],
+    way: Way,
+    facts: RunFacts,
+    ledger: BatchLedger,
+    *,
+    log: Callable[[str], None],
+) -> list[str]:
+    """Put the questions in batches and hand them in; gives the API's ids.
+
+    Raises what `BatchSession.submit` does.
+    """
+
+    async def run() -> list[str]:
+        async with way.connection.open() as client:
+            return await BatchSession(client, way, facts, ledger, log).submit(orgs)
+
+    if not any(asked.questions for asked in orgs):
+        return []
+    return asyncio.run(run())
+
+
+def has_news(way: Way, batches: Sequence[Row]) -> bool:
+    """Whether the API has finished one of these batches, or one of them has to be looked for."""
+
+    async def run() -> bool:
+        async with way.connection.open() as client:
+            for batch in batches:
+                if batch["batch_id"] is None:
+                    return True
+                found = await look(client, batch["batch_id"])
+                if isinstance(found, BatchLook) and found.has_ended:
+                    return True
+                if isinstance(found, Failed) and not found.is_retryable:
+                    return True
+        return False
+
+    return bool(batches) and asyncio.run(run())

@@ -1,0 +1,328 @@
+"""Sending one request until it is answered: the retry loop, with limits, budget and ledger.
+
+What a request asks and what its answer is worth is `asking`'s; what kind of failure one attempt
+was is `client`'s.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import anthropic
+
+from engagement_pipeline.scoring.answers import Asked, Checked, Reply, check_reply
+from engagement_pipeline.scoring.anthropic.budget import Budget
+from engagement_pipeline.scoring.anthropic.client import Arrived, Failed, send_message
+from engagement_pipeline.scoring.anthropic.ledger import Call, Ledger, Row, Writing, asked_as_text
+from engagement_pipeline.scoring.anthropic.limits import Need, RateLimiter
+from engagement_pipeline.scoring.anthropic.models import ModelSpec, Usage
+from engagement_pipeline.scoring.anthropic.requests import expected_usage, message_params
+from engagement_pipeline.scoring.anthropic.retries import backoff_seconds, retry_after_seconds
+from engagement_pipeline.scoring.levels import OrgContext
+from engagement_pipeline.scoring.prompt import PROMPT_VERSION
+from engagement_pipeline.scoring.questions import Question
+
+_RESERVE_MARGIN = 1.5
+"""Our estimate of a request's tokens may be short of the API's count by so much."""
+
+_LEARNING = 0.1
+
+
+class StopRunError(RuntimeError):
+    """No request can succeed any more: the key, a permission, or the account's own limit."""
+
+
+class OrgFailedError(RuntimeError):
+    """A request about one organisation cannot be answered; the text says why."""
+
+
+class BudgetSpentError(RuntimeError):
+    """The budget does not allow the request; nothing was sent."""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What all calls of a run have in common.
+
+    Attributes:
+        run_id: the run, for the ledger.
+        as_of: the moment that is classified.
+        classifier: how requests are sent, in the ledger's words.
+        seed: of the jitter, and of the order in which rows are asked again.
+        max_attempts: how often one request is sent at most.
+        now: the wall clock, for the ledger and for dates in headers.
+    """
+
+    run_id: str
+    as_of: datetime
+    classifier: str
+    seed: int
+    max_attempts: int
+    now: Callable[[], datetime]
+
+
+@dataclass
+class Sender:
+    """Sends requests; one serves a whole run.
+
+    Attributes:
+        output_a_profile: output tokens that an answer takes a profile, learned as answers come.
+        input_factor: input tokens the API counts, as a multiple of our estimate, learned alike.
+        stopped_by: why nothing more is sent, once that is so.
+    """
+
+    client: anthropic.AsyncAnthropic
+    model: ModelSpec
+    facts: RunFacts
+    limiter: RateLimiter
+    budget: Budget
+    ledger: Ledger
+    calls: int = 0
+    output_a_profile: float | None = None
+    input_factor: float = 1.0
+    stopped_by: StopRunError | None = None
+    _chance: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._chance = random.Random(self.facts.seed)
+
+    async def ask(self, org: OrgContext, questions: Sequence[Question], purpose: str) -> Checked:
+        """Ask about some profiles of one organisation; good answers are in the ledger on return.
+
+        Raises:
+            StopRunError: the whole run is over.
+            OrgFailedError: this organisation's is.
+            BudgetSpentError: the budget is.
+        """
+        params = message_params(self.model, org, [question.profile for question in questions])
+        expected = self._expected(params, len(questions))
+        attempt = 0
+        while True:
+            attempt += 1
+            call = self._call(org, questions, purpose, attempt, self.model.cost_usd(expected))
+            found = await self._attempt(call, params, expected, org, questions)
+            if isinstance(found, Checked):
+                return found
+            if found.stops_the_run:
+                self.stopped_by = StopRunError(_said(found, "the model cannot be asked"))
+                raise self.stopped_by
+            if found.is_too_large:
+                return _unanswered(questions, "too large")
+            if not found.is_retryable:
+                raise OrgFailedError(_said(found, "the API refuses what was asked"))
+            if attempt >= self.facts.max_attempts:
+                raise OrgFailedError(_said(found, f"the API gave no answer in {attempt} attempts"))
+            await self._wait(found, attempt)
+
+    async def _attempt(
+        self,
+        call: Call,
+        params: dict[str, Any],
+        expected: Usage,
+        org: OrgContext,
+        questions: Sequence[Question],
+    ) -> Checked | Failed:
+        at_most = Usage(round(expected.input_tokens * _RESERVE_MARGIN), params["max_tokens"])
+        reserved, spent = self.model.cost_usd(at_most), 0.0
+        if not await self.budget.reserve(reserved):
+            raise BudgetSpentError
+        try:
+            async with self.limiter.turn(
+                Need(expected.input_tokens, expected.output_tokens)
+            ) as place:
+                if self.stopped_by is not None:
+                    raise self.stopped_by
+                await self.ledger.write(Writing(begun=[call.begun()]))
+                started = time.monotonic()
+                found = await self._send(params)
+                took = time.monotonic() - started
+                if isinstance(found, Failed):
+                    spent = call.estimated_usd if found.may_be_billed else 0.0
+                    self.limiter.settle(place, found.headers, None)
+                    self._take_note(found)
+                    await self._write_failure(call, found, spent, took)
+                    return found
+                spent = self.model.cost_usd(found.usage)
+                self._learn(found.usage, expected, len(questions))
+                self.limiter.settle(place, found.headers, _used(found.usage))
+                self.limiter.went_well()
+                checked = check_message(found, self.model, org, questions)
+                # Within the place, so that it is free again only when the answer is on disk.
+                await self._write_answer(call, found, checked, questions, spent, took)
+                return checked
+        finally:
+            await self.budget.settle(reserved, spent)
+
+    async def _send(self, params: dict[str, Any]) -> Arrived | Failed:
+        limit = self.client.timeout
+        assert isinstance(limit, int | float), "the client is opened with a plain timeout"
+        try:
+            # A body that drips in never trips the connection's own timeout.
+            async with asyncio.timeout(limit):
+                return await send_message(self.client, params)
+        except TimeoutError:
+            return Failed(
+                "lost",
+                f"no whole answer within {limit:g} s",
+                is_retryable=True,
+                may_be_billed=True,
+            )
+
+    async def _write_failure(self, call: Call, found: Failed, spent: float, took: float) -> None:
+        row = call.ended(
+            outcome=found.outcome,
+            usage=Usage(),
+            spent_usd=spent,
+            is_spent_certain=not found.may_be_billed,
+            problems=found.message,
+            status_code=found.status_code,
+            request_id=found.request_id,
+            ended_at=self.facts.now(),
+            latency_seconds=took,
+        )
+        await self.ledger.write(Writing(ended=[row]))
+
+    async def _write_answer(
+        self,
+        call: Call,
+        found: Arrived,
+        checked: Checked,
+        questions: Sequence[Question],
+        spent: float,
+        took: float,
+    ) -> None:
+        writing = answer_writing(
+            call, found, checked, questions, spent_usd=spent, now=self.facts.now(), took=took
+        )
+        await self.ledger.write(writing)
+
+    def _take_note(self, found: Failed) -> None:
+        if found.status_code == 429:
+            asked = retry_after_seconds(found.headers, self.facts.now())
+            self.limiter.pause(asked if asked is not None else backoff_seconds(1, self._chance))
+        if found.status_code == 529:
+            self.limiter.overloaded()
+
+    async def _wait(self, found: Failed, attempt: int) -> None:
+        asked = retry_after_seconds(found.headers, self.facts.now())
+        if found.status_code == 429 and asked is not None:
+            return  # the pause that all workers keep is this one's as well
+        wait = backoff_seconds(attempt, self._chance)
+        await asyncio.sleep(max(wait, asked or 0.0))
+
+    def _expected(self, params: dict[str, Any], rows: int) -> Usage:
+        usage = expected_usage(self.model, params, rows, output_a_profile=self.output_a_profile)
+        return replace(usage, input_tokens=round(usage.input_tokens * self.input_factor))
+
+    def _learn(self, used: Usage, expected: Usage, rows: int) -> None:
+        a_row = used.output_tokens / max(rows, 1)
+        before = self.output_a_profile or a_row
+        self.output_a_profile = before + _LEARNING * (a_row - before)
+        counted = used.input_tokens + used.cache_write_tokens + used.cache_read_tokens
+        ratio = self.input_factor * counted / max(expected.input_tokens, 1)
+        self.input_factor += _LEARNING * (ratio - self.input_factor)
+
+    def _call(
+        self,
+        org: OrgContext,
+        questions: Sequence[Question],
+        purpose: str,
+        attempt: int,
+        estimated_usd: float,
+    ) -> Call:
+        self.calls += 1
+        return Call(
+            call_id=f"{self.facts.run_id}:{self.calls}",
+            run_id=self.facts.run_id,
+            as_of=self.facts.as_of,
+            org_id=org.org_id,
+            classifier=self.facts.classifier,
+            model=self.model.name,
+            prompt_version=PROMPT_VERSION,
+            purpose=purpose,
+            attempt=attempt,
+            profiles=len(questions),
+            asked=asked_as_text(org.thresholds, questions),
+            estimated_usd=estimated_usd,
+            started_at=self.facts.now(),
+        )
+
+
+def check_message(
+    found: Arrived, model: ModelSpec, org: OrgContext, questions: Sequence[Question]
+) -> Checked:
+    """What of an answer stands up to the checks."""
+    reply = Reply(found.message.get("stop_reason"), found.message["content"], model.output_mode)
+    thresholds = org.thresholds
+    return check_reply(
+        reply, [Asked(q.profile.citable, q.profile.is_new(thresholds)) for q in questions]
+    )
+
+
+def answer_writing(
+    call: Call,
+    found: Arrived,
+    checked: Checked,
+    questions: Sequence[Question],
+    *,
+    spent_usd: float,
+    now: datetime,
+    took: float | None,
+) -> Writing:
+    """What the ledger is told of an answer: how the call ended, and each row that stood up."""
+    answers: list[Row] = [
+        {
+            "fingerprint": questions[row - 1].fingerprint,
+            "as_of": call.as_of,
+            "org_id": call.org_id,
+            "profile": questions[row - 1].profile.text,
+            **vars(answer),
+            "model": call.model,
+            "prompt_version": call.prompt_version,
+            "call_id": call.call_id,
+            "answered_at": now,
+        }
+        for row, answer in checked.answers.items()
+    ]
+    wrong = [f"row {row}: {problem}" for row, problem in checked.problems.items()]
+    if checked.reply_problem:
+        wrong.insert(0, checked.reply_problem)
+    stop_reason = found.message.get("stop_reason")
+    ended = call.ended(
+        outcome="answered" if not checked.problems else "partly" if answers else "invalid",
+        usage=found.usage,
+        spent_usd=spent_usd,
+        is_spent_certain=True,
+        answers=len(answers),
+        problems="; ".join(wrong)[:_PROBLEMS_CHARACTERS] or None,
+        status_code=found.status_code,
+        request_id=found.request_id,
+        stop_reason=stop_reason[:_WORD_CHARACTERS] if isinstance(stop_reason, str) else None,
+        ended_at=now,
+        latency_seconds=took,
+    )
+    return Writing(ended=[ended], answers=answers)
+
+
+_PROBLEMS_CHARACTERS = 4_000
+_WORD_CHARACTERS = 256
+
+
+def _used(usage: Usage) -> Need:
+    # What is read from the cache does not count against the input limit.
+    return Need(usage.input_tokens + usage.cache_write_tokens, usage.output_tokens)
+
+
+def _said(found: Failed, what: str) -> str:
+    status = f" (HTTP {found.status_code})" if found.status_code else ""
+    request = f", request {found.request_id}" if found.request_id else ""
+    return f"{what}{status}: {found.message}{request}"
+
+
+def _unanswered(questions: Sequence[Question], problem: str) -> Checked:
+    rows = range(1, len(questions) + 1)
+    return Checked({}, dict.fromkeys(rows, problem), reply_problem=problem, is_cut=True)
