@@ -16,19 +16,25 @@ from typing import Any
 WORK = Path(__file__).parent / "work"
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
-_LIBRARIES = ("dagster", "duckdb", "polars", "narwhals", "pandas")
+_LIBRARIES = ("dagster", "duckdb", "polars", "narwhals", "pandas", "anthropic")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, to try the scripts")
-    parser.add_argument("--only", choices=("signals", "ingestion", "daily_run"), nargs="*")
+    parser.add_argument("--only", choices=tuple(_TABLES), nargs="*")
     quick = parser.parse_args().quick
-    only = parser.parse_args().only or ("signals", "ingestion", "daily_run")
+    only = parser.parse_args().only or tuple(_TABLES)
     WORK.mkdir(exist_ok=True)
     rows = ["--rows", "100000"] if quick else ["--rows", "1000000", "--rows", "10000000"]
     size = ["--orgs", "20", "--members", "2000", "--attendance", "20000"] if quick else []
-    for name, arguments in {"signals": rows, "ingestion": rows, "daily_run": size}.items():
+    few = ["--orgs", "20", "--members", "4000", "--sample", "200", "--limited-calls", "40"]
+    for name, arguments in {
+        "signals": rows,
+        "ingestion": rows,
+        "daily_run": size,
+        "model_calls": few if quick else [],
+    }.items():
         if name in only:
             _run(name, arguments)
     if not quick:
@@ -125,7 +131,105 @@ def _daily_run(result: dict[str, Any]) -> str:
     )
 
 
-_TABLES: dict[str, Any] = {"signals": _signals, "ingestion": _ingestion, "daily_run": _daily_run}
+_WAYS = {
+    "one_call_a_member": "one call a member (scaled)",
+    "ten_members_a_call": "ten members a call (scaled)",
+    "first_day": "profiles, the first day",
+    "next_day": "profiles, the next day",
+    "same_day_again": "profiles, the same day again",
+    "first_day_in_a_batch": "profiles, the first day in a batch",
+    "first_day_with_caching": "profiles, the first day, claude-haiku-5-5",
+}
+
+
+def _model_calls(result: dict[str, Any]) -> str:
+    alone, profiles = result["one_call_a_member"], result["profiles"]
+    sizes, first = result["org_sizes"], profiles["first_day"]
+    lines = [
+        "### Asking a model",
+        "",
+        f"{result['members']:,} members in {result['orgs']:,} organisations (mean "
+        f"{sizes['mean']:,.0f}, median {sizes['median']:,.0f}, largest {sizes['max']:,.0f}) share "
+        f"{first['total']:,} profiles: {first['members_a_profile']:.1f} members each.",
+        "",
+        "| way | calls | input tokens | output tokens | $ | $ per 1,000 members | times cheaper "
+        "| seconds | of them asking |",
+        f"| --- |{' ---: |' * 8}",
+    ]
+    for name, words in _WAYS.items():
+        found = result[name]
+        cheaper = f"{alone['usd'] / found['usd']:,.1f}" if found["usd"] else ""
+        asking = found.get("asking_seconds", found["seconds"]) if found["calls"] else 0
+        lines.append(
+            f"| {words} | {found['calls']:,} | {found['input_tokens']:,} "
+            f"| {found['output_tokens']:,} | {found['usd']:,.2f} "
+            f"| {found['usd_per_1000_members']:.4f} | {cheaper} | {found['seconds']:,.0f} "
+            f"| {asking:,.0f} |"
+        )
+    return "\n".join([*lines, "", *_profile_lines(result), "", *_limit_lines(result["limits"])])
+
+
+def _profile_lines(result: dict[str, Any]) -> list[str]:
+    first, newer, alone = (
+        result[name] for name in ("first_day", "first_day_with_caching", "one_call_a_member")
+    )
+    lines = [
+        f"A profile of the first day took {first['input_tokens_a_profile']:.1f} input and "
+        f"{first['output_tokens_a_profile']:.1f} output tokens, ten of them "
+        f"{first['calls_per_ten_profiles']:.2f} calls; {first['calls_gone_wrong']:,} calls went "
+        f"wrong. One call a member took {alone['input_tokens'] / alone['calls']:,.0f} input "
+        f"tokens; with the signals as named JSON it would be "
+        f"{alone['json_turn_input_tokens']:,.0f}. With prompt caching, claude-haiku-5-5 read "
+        f"{newer['cache_read_tokens'] / newer['input_tokens']:.0%} of its input from the cache; "
+        f"without, the same would cost ${newer['usd_without_caching']:.2f}.",
+        "",
+        "| profiles, counted without a run | profiles | an organisation | members a profile |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for name, words in {
+        "first_day": "as above",
+        "same_size": "every organisation of the same size",
+        "twice_the_variety": "twice as many members who do anything",
+    }.items():
+        found = result["profiles"][name]
+        lines.append(
+            f"| {words} | {found['total']:,} | {found['mean']:.1f} "
+            f"| {found['members_a_profile']:.1f} |"
+        )
+    for name, words in {
+        "new_on_next_day": "new on the next day",
+        "new_by_the_clock_alone": "new on the next day, had nobody done anything",
+    }.items():
+        found = result["profiles"][name]
+        an_org = found["profiles"] / result["orgs"]
+        lines.append(f"| {words} | {found['profiles']:,} | {an_org:.1f} | |")
+    return lines
+
+
+def _limit_lines(limits: dict[str, Any]) -> list[str]:
+    lines = [
+        "| the limit that binds | a minute | calls | seconds | used | 429s |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for option, words in {
+        "rpm": "requests",
+        "itpm": "input tokens",
+        "otpm": "output tokens",
+    }.items():
+        found = limits[option]
+        lines.append(
+            f"| {words} | {found['limit_a_minute']:,.0f} | {found['calls']:,} "
+            f"| {found['seconds']:.1f} | {found['share_used']:.1%} | {found['refused_429']} |"
+        )
+    return lines
+
+
+_TABLES: dict[str, Any] = {
+    "signals": _signals,
+    "ingestion": _ingestion,
+    "daily_run": _daily_run,
+    "model_calls": _model_calls,
+}
 
 if __name__ == "__main__":
     main()

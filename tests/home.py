@@ -5,9 +5,11 @@ from pathlib import Path
 
 import duckdb
 import polars as pl
+import pytest
 
 from engagement_pipeline.settings import Settings, load_settings
 from engagement_pipeline.terminal import daily
+from engagement_pipeline.terminal.running import dagster_instance, run_job
 
 # When something was written is the clock's, and no two runs share it.
 CLOCK_COLUMNS = {"computed_at", "ingested_at", "recorded_at", "run_id"}
@@ -21,6 +23,21 @@ def settings_of(home: Path, source: Path, **given: object) -> Settings:
 def run_pipeline(settings: Settings, as_of: datetime, *org_ids: str) -> daily.Outcome:
     """What `engagement run` does."""
     return daily.run(settings, as_of=as_of.isoformat(), org_ids=org_ids)
+
+
+def refresh(settings: Settings, as_of: datetime) -> None:
+    """Take in the source and compute the signals, and no more."""
+    options = {
+        "home": str(settings.home),
+        "source": str(settings.source_folder),
+        "as_of": as_of.isoformat(),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ENGAGEMENT_HOME", str(settings.home))
+        patch.setenv("DAGSTER_HOME", str(settings.home / ".dagster"))
+        patch.setenv("ENGAGEMENT_PROFILE", "test")
+        with dagster_instance(settings) as instance:
+            assert run_job(instance, "refresh", options=options).failures == ()
 
 
 def tables(path: Path, *schemas: str) -> dict[str, pl.DataFrame]:

@@ -15,7 +15,8 @@ from engagement_pipeline.defs.ledger import WarehouseLedger
 from engagement_pipeline.defs.model import BATCH, spec_of, way_of
 from engagement_pipeline.defs.progress import Progress
 from engagement_pipeline.scoring.anthropic.asking import AskOutcome
-from engagement_pipeline.scoring.anthropic.batch_session import Bad, hand_in, take_in
+from engagement_pipeline.scoring.anthropic.batch_results import Bad
+from engagement_pipeline.scoring.anthropic.batch_session import hand_in, take_in
 from engagement_pipeline.scoring.anthropic.budget import refuse_if_over
 from engagement_pipeline.scoring.anthropic.estimate import Estimate, estimate
 from engagement_pipeline.scoring.anthropic.ledger import asked_from_text

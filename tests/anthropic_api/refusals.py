@@ -96,8 +96,6 @@ def error_of(misbehaviour: Misbehaviour) -> ApiError:
 
 def _retry_after(misbehaviour: Misbehaviour) -> str | None:
     fault, seconds = misbehaviour.fault, misbehaviour.retry_after
-    if fault is Fault.RATE_LIMITED_BARE:
-        return None
     if fault is Fault.RATE_LIMITED_ABSURD:
         return str(_DAY_SECONDS)
     if fault is Fault.RATE_LIMITED:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.anthropic_api import AnthropicApi, Place
 from tests.anthropic_api.asking import batch_of, client_of, post, rows_of, tool_request
+from tests.anthropic_api.batches import Batch, Outcome
 
 
 def test_a_batch_is_polled_to_its_end_and_costs_half(
@@ -33,13 +34,14 @@ def test_a_batch_is_polled_to_its_end_and_costs_half(
     assert len(api.requests_at(Place.BATCH_ITEM)) == 30
 
 
-def test_a_large_batch_is_worked_on_in_the_background(client: anthropic.Anthropic) -> None:
-    batch = batch_of(client, 401)
-    for _ in range(200):
-        if client.messages.batches.retrieve(batch.id).processing_status == "ended":
-            break
-        time.sleep(0.02)
-    assert len(list(client.messages.batches.results(batch.id))) == 401
+def test_a_large_batch_is_worked_on_in_the_background_and_ends_whole() -> None:
+    with AnthropicApi(batch_polls=0) as api:
+        client = client_of(api)
+        batch = batch_of(client, 601)
+        while (found := client.messages.batches.retrieve(batch.id)).processing_status != "ended":
+            time.sleep(0.001)
+        assert found.request_counts.succeeded == 601
+        assert len(list(client.messages.batches.results(batch.id))) == 601
 
 
 def test_a_batch_takes_its_time() -> None:
@@ -107,6 +109,7 @@ def test_batches_are_listed_newest_first_page_by_page(client: anthropic.Anthropi
     assert ([batch.id for batch in after.data], after.has_more) == (ids[3:], False)
     before = client.messages.batches.list(limit=2, before_id=ids[3])
     assert ([batch.id for batch in before.data], before.has_more) == (ids[1:3], True)
+    assert client.messages.batches.list(limit=2, before_id=ids[2]).has_more is False
     for bad in (0, 1001):
         with pytest.raises(anthropic.BadRequestError):
             client.messages.batches.list(limit=bad)
@@ -121,3 +124,19 @@ def test_an_ended_batch_can_be_deleted(client: anthropic.Anthropic) -> None:
     client.messages.batches.delete(batch.id)
     with pytest.raises(anthropic.NotFoundError):
         client.messages.batches.retrieve(batch.id)
+
+
+def test_a_batch_does_not_end_before_all_of_it_is_worked_on() -> None:
+    requests: list[dict[str, Any]] = [{"custom_id": name, "params": {}} for name in "ab"]
+    batch = Batch("b", requests, polls=0, seconds=0, clock=time.monotonic, misbehaviour=None)
+    steps = batch.work_on(lambda _, params: Outcome({"type": "succeeded", **params}))
+    for expected in ("in_progress", "ended"):
+        next(steps)
+        batch.observe(is_poll=True)
+        assert batch.status == expected
+
+
+def test_a_reset_forgets_batches(api: AnthropicApi, client: anthropic.Anthropic) -> None:
+    batch_of(client)
+    api.reset()
+    assert list(client.messages.batches.list()) == []

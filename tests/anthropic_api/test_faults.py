@@ -2,7 +2,9 @@
 
 import json
 import time
+import urllib.request
 from email.utils import parsedate_to_datetime
+from errno import ECONNRESET
 from http.client import HTTPConnection, IncompleteRead
 from typing import Any
 
@@ -181,8 +183,9 @@ def test_a_reset_breaks_the_connection_before_or_after_the_work(
     api: AnthropicApi, client: anthropic.Anthropic, fault: Fault, is_billed: bool
 ) -> None:
     api.misbehave(fault)
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError) as reset:
         raw(api)
+    assert reset.value.errno == ECONNRESET  # an orderly end without an answer has none
     api.misbehave(fault)
     with pytest.raises(anthropic.APIConnectionError):
         client.messages.create(**tool_request())
@@ -333,9 +336,12 @@ def test_results_on_another_origin_are_served_and_show_who_brought_a_key(
     assert url.startswith(api.foreign_url)
     assert not url.startswith(api.base_url)
     assert not any(record.is_foreign for record in api.requests)
+    with urllib.request.urlopen(url) as answer:  # brings no key, and needs none
+        assert len(answer.read().splitlines()) == 3
     # The package follows the address and hands over the key, which our client has to prevent.
     assert len(list(client.messages.batches.results(batch.id))) == 3
-    (foreign,) = [record for record in api.requests if record.is_foreign]
+    bare, foreign = (record for record in api.requests if record.is_foreign)
+    assert "authorization" not in bare.headers
     assert api.key in foreign.headers["authorization"]
 
 

@@ -4,8 +4,8 @@ import dagster as dg
 import pytest
 
 from engagement_pipeline.definitions import defs
-from engagement_pipeline.defs.partitions import ORGS
 from engagement_pipeline.defs.classifying import CLASSIFICATIONS
+from engagement_pipeline.defs.partitions import ORGS
 from engagement_pipeline.terminal.running import (
     BusyError,
     dagster_instance,

@@ -261,6 +261,18 @@ def test_what_is_missing_is_refused(api: AnthropicApi) -> None:
     assert post(api, "/v1/messages", tool_request(), anthropic_version="")[0] == 400
 
 
+def test_a_refusal_names_the_field_that_is_wrong(api: AnthropicApi) -> None:
+    plain = {"model": HAIKU_4_5.id, "max_tokens": 9}
+    said = [{"role": "user", "content": "Hello"}]
+    for body, words in (
+        ({**plain, "messages": said, "temperature": 0}, "temperature: sampling"),
+        ({**plain, "messages": said, "tool_choice": {"type": "auto"}}, "tool_choice: may only"),
+        ({**plain, "messages": [{"role": "user", "content": " "}]}, "messages.0.content: text"),
+        ({"model": HAIKU_4_5.id, "messages": said}, "max_tokens: Field required"),
+    ):
+        assert words in post(api, "/v1/messages", body)[1]["error"]["message"]
+
+
 def test_a_model_without_forced_tools_refuses_them() -> None:
     shy = type(HAIKU_4_5)("shy", 1, 5, takes_forced_tool=False)
     with AnthropicApi(models=(shy,)) as api:

@@ -126,10 +126,10 @@ class Asker:
         left = self._left(given.questions, checked)
         if not left:
             return
-        if checked.is_cut:
-            await self._bisect(given.org, left)
-        elif len(left) == 1:
+        if len(left) == 1:
             await self._alone(given.org, left[0], has_failed_alone=len(given.questions) == 1)
+        elif checked.is_cut:
+            await self._bisect(given.org, left)
         else:
             await self._again(given.org, left)
 

@@ -8,12 +8,16 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
 
 import anthropic
 
-from engagement_pipeline.scoring.answers import Checked
+from engagement_pipeline.scoring.anthropic.batch_results import (
+    Collected,
+    call_of,
+    take_results,
+    unanswered,
+)
 from engagement_pipeline.scoring.anthropic.batches import (
     BatchLook,
     BatchRequest,
@@ -22,29 +26,23 @@ from engagement_pipeline.scoring.anthropic.batches import (
     create,
     look,
     made_since,
-    results,
 )
 from engagement_pipeline.scoring.anthropic.client import (
-    Arrived,
     Failed,
-    read_message,
-    usage_of,
 )
 from engagement_pipeline.scoring.anthropic.ledger import (
+    BatchLedger,
     Call,
     Row,
     Writing,
     asked_as_text,
     asked_from_text,
 )
-from engagement_pipeline.scoring.anthropic.models import Usage
 from engagement_pipeline.scoring.anthropic.requests import expected_usage, message_params
 from engagement_pipeline.scoring.anthropic.retries import backoff_seconds, retry_after_seconds
 from engagement_pipeline.scoring.anthropic.sending import (
     RunFacts,
     StopRunError,
-    answer_writing,
-    check_message,
 )
 from engagement_pipeline.scoring.anthropic.session import Way
 from engagement_pipeline.scoring.levels import OrgContext
@@ -57,45 +55,8 @@ _DOWNLOADS = 3
 _RESULTS_A_WRITING = 500
 
 
-Bad = tuple[str, Sequence[Question], Checked]
-"""A request of which rows did not stand up to the checks: the organisation, and what was asked."""
-
-
 class BatchError(RuntimeError):
     """A batch can be neither made nor read; the text says why. What is on record stays."""
-
-
-class BatchLedger(Protocol):
-    """Where batches and their calls are kept; each call is one transaction."""
-
-    def write(self, writings: Sequence[Writing], batch: Row | None = None) -> None: ...
-
-    def open_batches(self) -> list[Row]:
-        """Batches that are being made, or are out: rows of `scores.llm_batches`."""
-
-    def open_calls(self, batch_key: str) -> dict[str, Row]:
-        """The calls of a batch that have no result yet, by `call_id`."""
-
-    def known_batch_ids(self) -> set[str]:
-        """Every batch of the API's that we know to be ours, or not to be."""
-
-
-@dataclass
-class Collected:
-    """What came back from batches.
-
-    Attributes:
-        bad: requests of which rows did not stand up to the checks: organisation, questions, and
-            what is wrong.
-        refused: organisation -> why the API refused what was asked about it.
-        still_out: batches that have not ended.
-        closed: batches whose results are in.
-    """
-
-    bad: list[Bad] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)
-    still_out: int = 0
-    closed: int = 0
 
 
 @dataclass
@@ -171,7 +132,16 @@ class BatchSession:
     async def _take(self, batch: Row, found: BatchLook, collected: Collected) -> None:
         for download in range(1, _DOWNLOADS + 1):
             try:
-                foreign = await self._download(batch, found, collected)
+                is_foreign = await take_results(
+                    self.client,
+                    self.way.connection.base_url,
+                    self.way.model,
+                    self.ledger,
+                    batch,
+                    found,
+                    collected,
+                    now=self.facts.now(),
+                )
                 break
             except UnreadableResultsError as error:
                 self.log(str(error))
@@ -180,7 +150,7 @@ class BatchSession:
                         f"{error}, in {_DOWNLOADS} downloads; the next run tries again"
                     ) from None
                 await asyncio.sleep(backoff_seconds(download, self._chance))
-        if foreign:
+        if is_foreign:
             self.log(f"batch {found.batch_id} was taken for ours and is not; looking further")
             self.ledger.write([], _foreign_row(batch))
             self.ledger.write([], {**batch, "batch_id": None, "state": "creating"})
@@ -189,62 +159,6 @@ class BatchSession:
         left = self.ledger.open_calls(batch["batch_key"])
         self._give_up(batch, left, "the batch has no result for it", state="collected")
         collected.closed += 1
-
-    async def _download(self, batch: Row, found: BatchLook, collected: Collected) -> bool:
-        """Take in what has not been taken in yet; whether the batch turned out not to be ours."""
-        calls = self.ledger.open_calls(batch["batch_key"])
-        ours = set(calls)
-        waiting: list[Writing] = []
-        strangers = 0
-        try:
-            async for row in results(self.client, self.way.connection.base_url, found):
-                call = calls.pop(row["custom_id"], None)
-                if call is None:
-                    strangers += _run_of(row["custom_id"]) != _run_of(batch["batch_key"])
-                    continue
-                waiting.append(self._read(call, row["result"], collected))
-                if len(waiting) >= _RESULTS_A_WRITING:
-                    self.ledger.write(waiting)
-                    waiting = []
-        finally:
-            self.ledger.write(waiting)
-        return strangers > 0 and len(calls) == len(ours)
-
-    def _read(self, row: Row, result: Mapping[str, Any], collected: Collected) -> Writing:
-        call, now = _call_of(row), self.facts.now()
-        thresholds, questions = asked_from_text(call.asked)
-        kind = result.get("type")
-        if kind == "succeeded":
-            try:
-                message = read_message(result.get("message"))
-            except ValueError as error:
-                return Writing(ended=[self._ended(call, "malformed", str(error), certain=False)])
-            org = OrgContext(call.org_id, "", None, thresholds)
-            arrived = Arrived(message, usage_of(message), 200, _text(message.get("id")))
-            checked = check_message(arrived, self.way.model, org, questions)
-            if checked.problems:
-                collected.bad.append((call.org_id, questions, checked))
-            spent = self.way.model.cost_usd(arrived.usage, is_batch=True)
-            return answer_writing(
-                call, arrived, checked, questions, spent_usd=spent, now=now, took=None
-            )
-        told = _error_of(result)
-        if kind == "errored" and told.get("type") == "invalid_request_error":
-            said = f"the API refuses what was asked: {told.get('message')}"[:300]
-            collected.refused.setdefault(call.org_id, said)
-            return Writing(ended=[self._ended(call, "refused", said)])
-        said = f"{kind}: {told.get('message') or 'no more is said'}"[:300]
-        return Writing(ended=[self._ended(call, "failed", said)])
-
-    def _ended(self, call: Call, outcome: str, said: str, *, certain: bool = True) -> Row:
-        return call.ended(
-            outcome=outcome,
-            usage=Usage(),
-            spent_usd=0.0 if certain else call.estimated_usd,
-            is_spent_certain=certain,
-            problems=said,
-            ended_at=self.facts.now(),
-        )
 
     async def _hand_in(self, batch: Row, requests: Sequence[BatchRequest]) -> str:
         attempt = 0
@@ -302,7 +216,8 @@ class BatchSession:
     ) -> None:
         certain = state == "failed"
         ended = [
-            self._ended(_call_of(row), "failed", why, certain=certain) for row in calls.values()
+            unanswered(call_of(row), "failed", why, self.facts.now(), certain=certain)
+            for row in calls.values()
         ]
         problem = why if ended else None
         self.ledger.write(
@@ -400,24 +315,6 @@ def _foreign_row(batch: Row) -> Row:
         "state": "foreign",
         "problem": "taken for a lost one of ours",
     }
-
-
-def _call_of(row: Row) -> Call:
-    return Call(**{name: row[name] for name in Call.__dataclass_fields__})
-
-
-def _run_of(name: str) -> str:
-    return name.partition("-")[0]
-
-
-def _error_of(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    outer = result.get("error")
-    inner = outer.get("error") if isinstance(outer, dict) else None
-    return inner if isinstance(inner, dict) else {}
-
-
-def _text(found: object) -> str | None:
-    return found if isinstance(found, str) else None
 
 
 def take_in(

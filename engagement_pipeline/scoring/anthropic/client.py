@@ -19,7 +19,13 @@ from engagement_pipeline.scoring.anthropic.models import Usage
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
 _RETRYABLE = {408, 409, 429}
-_SPEND_CODES = {"contract_spend_limit_reached", "enforced_spend_limit_reached"}
+_STOPPING_CODES = {
+    "contract_spend_limit_reached",
+    "enforced_spend_limit_reached",
+    "linked_organization_spend_limit_reached",
+    "linked_organization_billing_unavailable",
+    "organization_on_hold",
+}
 _SPEND_SIGNS = ("credit balance", "spend limit", "usage limits")
 _MESSAGE_CHARACTERS = 300
 
@@ -195,7 +201,7 @@ def _refusal(error: anthropic.APIStatusError) -> Failed:
     is_spend_limit = (
         status == 402
         or error.type == "billing_error"
-        or error.error_code in _SPEND_CODES
+        or error.error_code in _STOPPING_CODES
         or (status in (400, 429) and any(sign in said.lower() for sign in _SPEND_SIGNS))
     )
     stops = status in (401, 403) or is_spend_limit

@@ -34,6 +34,21 @@ class Ledger(Protocol):
     async def write(self, writing: Writing) -> None: ...
 
 
+class BatchLedger(Protocol):
+    """Where batches and their calls are kept; each call is one transaction."""
+
+    def write(self, writings: Sequence[Writing], batch: Row | None = None) -> None: ...
+
+    def open_batches(self) -> list[Row]:
+        """Batches that are being made, or are out: rows of `scores.llm_batches`."""
+
+    def open_calls(self, batch_key: str) -> dict[str, Row]:
+        """The calls of a batch that have no result yet, by `call_id`."""
+
+    def known_batch_ids(self) -> set[str]:
+        """Every batch of the API's that we know to be ours, or not to be."""
+
+
 @dataclass
 class MemoryLedger:
     """Keeps everything for as long as the process lives, where nothing has to outlive it."""

@@ -9,12 +9,15 @@ whether a failed call is tried again, is decided in `sending`.
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 _OPENING_SECONDS = 5.0
 """How much of a minute's allowance a run starts with: it may have been used up by others, and the
 first answer's headers tell."""
+
+_ROUNDED_TO = 1_000
+"""What the API rounds the tokens left to; requests it counts one by one."""
 
 _HEADER = "anthropic-ratelimit-{}-{}"
 
@@ -78,6 +81,8 @@ class RateLimiter:
         self._buckets: dict[str, Bucket] = {}
         self._turn = asyncio.Lock()
         self._freed = asyncio.Condition()
+        self._news = asyncio.Event()
+        self._over = asyncio.Event()
         self._paused_until = -math.inf
         self._in_flight: dict[int, Need] = {}
         self._serial = 0
@@ -87,14 +92,16 @@ class RateLimiter:
     async def turn(self, need: Need) -> AsyncIterator[int]:
         """Wait until a call may be made, and hold its place while it is in flight.
 
-        Gives the place's number, for `settle`.
+        Gives the place's number, for `settle`. After `end` nobody waits.
         """
         async with self._turn:
             # One at a time, so that nobody overtakes, and a large call is not starved by small.
             async with self._freed:
                 await self._freed.wait_for(lambda: len(self._in_flight) < int(self._allowed))
-            while (wait := self._seconds_to_wait(need)) > 0:
-                await asyncio.sleep(wait)
+            while (wait := self._seconds_to_wait(need)) > 0 and not self._over.is_set():
+                # An answer may tell that there is room already.
+                self._news.clear()
+                await _set_or_late(self._news, wait)
             for name, amount in _amounts(need).items():
                 self._buckets[name].level -= amount
             self._serial += 1
@@ -108,7 +115,13 @@ class RateLimiter:
                 self._freed.notify_all()
 
     def settle(self, place: int, headers: Mapping[str, str], used: Need | None) -> None:
-        """Take account of an answer: what it used, and what the API says is left."""
+        """Take account of an answer: what it used, and what the API says is left.
+
+        Args:
+            place: as `turn` gave it.
+            headers: of the answer.
+            used: what it counted for; None where nobody knows.
+        """
         self._fill()
         need = self._in_flight.pop(place, None)
         if need is not None and used is not None:
@@ -118,15 +131,31 @@ class RateLimiter:
             limit = _number(headers, _HEADER.format(name, "limit"))
             left = _number(headers, _HEADER.format(name, "remaining"))
             if left is not None:
+                if name != "requests" and left % _ROUNDED_TO == 0:
+                    # Rounded to the nearest: as much as half of it may not be there.
+                    left = max(0.0, left - _ROUNDED_TO / 2)
                 # Calls in flight may not have reached the API when it counted.
                 left = left * self.share - sum(
                     _amounts(other)[name] for other in self._in_flight.values()
                 )
+                if self.share < 1:
+                    # The rest is for others: that it is still there makes none of it ours.
+                    left = min(left, bucket.level)
             bucket.correct(limit and limit * self.share, left)
+        self._news.set()
 
     def pause(self, seconds: float) -> None:
         """Let nobody through for so long."""
         self._paused_until = max(self._paused_until, self.clock() + seconds)
+
+    def end(self) -> None:
+        """Let everybody through at once: whoever waits is to learn that the run is over."""
+        self._over.set()
+        self._news.set()
+
+    async def rest(self, seconds: float) -> None:
+        """Wait so long, or until `end`."""
+        await _set_or_late(self._over, seconds)
 
     def overloaded(self) -> None:
         """Have half as many calls in flight from now on."""
@@ -157,6 +186,12 @@ class RateLimiter:
         for bucket in self._buckets.values():
             bucket.fill(now)
         return now
+
+
+async def _set_or_late(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def _amounts(need: Need) -> dict[str, float]:

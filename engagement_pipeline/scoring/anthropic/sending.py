@@ -109,6 +109,7 @@ class Sender:
                 return found
             if found.stops_the_run:
                 self.stopped_by = StopRunError(_said(found, "the model cannot be asked"))
+                self.limiter.end()
                 raise self.stopped_by
             if found.is_too_large:
                 return _unanswered(questions, "too large")
@@ -142,7 +143,8 @@ class Sender:
                 took = time.monotonic() - started
                 if isinstance(found, Failed):
                     spent = call.estimated_usd if found.may_be_billed else 0.0
-                    self.limiter.settle(place, found.headers, None)
+                    used = None if found.may_be_billed else Need(0, 0)
+                    self.limiter.settle(place, found.headers, used)
                     self._take_note(found)
                     await self._write_failure(call, found, spent, took)
                     return found
@@ -201,6 +203,8 @@ class Sender:
         await self.ledger.write(writing)
 
     def _take_note(self, found: Failed) -> None:
+        if found.stops_the_run:
+            return  # a spend limit is a 429 too, and nothing to be waited out
         if found.status_code == 429:
             asked = retry_after_seconds(found.headers, self.facts.now())
             self.limiter.pause(asked if asked is not None else backoff_seconds(1, self._chance))
@@ -212,7 +216,7 @@ class Sender:
         if found.status_code == 429 and asked is not None:
             return  # the pause that all workers keep is this one's as well
         wait = backoff_seconds(attempt, self._chance)
-        await asyncio.sleep(max(wait, asked or 0.0))
+        await self.limiter.rest(max(wait, asked or 0.0))
 
     def _expected(self, params: dict[str, Any], rows: int) -> Usage:
         usage = expected_usage(self.model, params, rows, output_a_profile=self.output_a_profile)

@@ -1,0 +1,24 @@
+"""What holds for all tests: none of them asks the real model, whatever the environment."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.varied_source import AS_OF, write_varied_source
+
+for _variable in [name for name in os.environ if name.startswith("ANTHROPIC_")]:
+    del os.environ[_variable]
+# A proxy of the machine's must not be asked for the loopback servers of the tests.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+
+
+@pytest.fixture(scope="session")
+def varied_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose warehouse has the signals of three organisations of thirty members; to copy."""
+    from tests.home import refresh, settings_of
+
+    folder = tmp_path_factory.mktemp("varied")
+    source = write_varied_source(folder / "source", orgs=3, members=30)
+    refresh(settings_of(folder / "home", source), AS_OF)
+    return folder / "home"

@@ -1,0 +1,173 @@
+"""Models, requests, tokens and estimates: what is sent to which model, and what it will cost."""
+
+import itertools
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engagement_pipeline.scoring.anthropic.estimate import estimate
+from engagement_pipeline.scoring.anthropic.models import (
+    DEFAULT_MODEL,
+    KNOWN_MODELS,
+    ModelSpec,
+    UnknownModelError,
+    Usage,
+    model_spec,
+)
+from engagement_pipeline.scoring.anthropic.requests import expected_usage, message_params
+from engagement_pipeline.scoring.anthropic.tokens import input_tokens, prefix_tokens, text_tokens
+from engagement_pipeline.scoring.levels import OrgContext, Thresholds
+from engagement_pipeline.scoring.profiles import Profile
+from engagement_pipeline.scoring.questions import OrgQuestions, Question
+
+OLD, NEW = KNOWN_MODELS[DEFAULT_MODEL], KNOWN_MODELS["claude-haiku-5-5"]
+ORG = OrgContext("org-secret-id", "Choir", None, Thresholds())
+PROFILES = [Profile(f"{n} 2 1 0 8 0 180 ? 0 x +") for n in range(6)]
+
+
+def asked_about(count: int, members: int) -> OrgQuestions:
+    questions = tuple(Question(f"f{n}", PROFILES[n % 6]) for n in range(count))
+    return OrgQuestions(ORG, members, questions)
+
+
+# Models
+
+
+def test_prices_are_per_million_tokens_and_half_in_a_batch() -> None:
+    million = Usage(10**6, 10**6, 10**6, 10**6)
+    assert OLD.cost_usd(million) == pytest.approx(1 + 5 + 1.25 + 0.1)
+    assert NEW.cost_usd(million) == pytest.approx(OLD.cost_usd(million) / 10)
+    assert OLD.cost_usd(million, is_batch=True) == pytest.approx(OLD.cost_usd(million) / 2)
+    assert OLD.cost_usd(Usage()) == 0
+
+
+def test_an_unknown_model_is_an_error_that_lists_the_known_and_how_to_add_one() -> None:
+    added = {"mine": {"input_usd": 1, "output_usd": 2}}
+    with pytest.raises(UnknownModelError) as unknown:
+        model_spec("gpt", added)
+    for words in ("'gpt'", DEFAULT_MODEL, "claude-haiku-5-5", "mine", '[models."gpt"]'):
+        assert words in str(unknown.value)
+
+
+def test_a_model_in_the_settings_wins_over_the_one_built_in() -> None:
+    spec = model_spec(DEFAULT_MODEL, {DEFAULT_MODEL: {"input_usd": 3, "output_usd": 4}})
+    assert (spec.input_usd, spec.output_usd, spec.output_mode) == (3, 4, "tool")
+
+
+def test_the_output_mode_asked_for_wins_over_the_models_own() -> None:
+    assert model_spec(DEFAULT_MODEL, {}).output_mode == "tool"
+    assert model_spec(DEFAULT_MODEL, {}, output_mode="json") == replace(OLD, output_mode="json")
+
+
+@pytest.mark.parametrize(
+    ("described", "words"),
+    [
+        ({"input_usd": 1}, "output_usd"),
+        ({}, "input_usd, output_usd"),
+        ({"input_usd": 1, "output_usd": 1, "prize": 9}, "prize besides"),
+        ({"input_usd": 1, "output_usd": 1, "output_mode": "xml"}, "found 'xml'"),
+    ],
+)
+def test_a_bad_description_is_an_error_that_says_what_is_wrong(
+    described: dict[str, object], words: str
+) -> None:
+    with pytest.raises(UnknownModelError, match=words):
+        model_spec("mine", {"mine": described})
+
+
+# Requests
+
+
+def test_a_forced_tool_is_strict_and_called_once() -> None:
+    params = message_params(OLD, ORG, PROFILES)
+    (tool,) = params["tools"]
+    assert (tool["name"], tool["strict"]) == ("classify_engagement", True)
+    assert params["tool_choice"] == {
+        "type": "tool",
+        "name": "classify_engagement",
+        "disable_parallel_tool_use": True,
+    }
+    assert not {"output_config", "thinking", "temperature"} & set(params)
+
+
+def test_json_output_has_the_same_schema_and_no_tool() -> None:
+    params = message_params(replace(NEW, output_mode="json"), ORG, PROFILES)
+    schema = message_params(OLD, ORG, PROFILES)["tools"][0]["input_schema"]
+    assert params["output_config"] == {"format": {"type": "json_schema", "schema": schema}}
+    assert not {"tools", "tool_choice"} & set(params)
+    assert params["thinking"] == {"type": "disabled"}
+
+
+def test_only_a_prefix_that_the_model_would_keep_is_marked_to_be_kept() -> None:
+    assert "cache_control" not in message_params(OLD, ORG, PROFILES)["system"][0]
+    assert message_params(NEW, ORG, PROFILES)["system"][0]["cache_control"] == {"type": "ephemeral"}
+    long = replace(NEW, min_cacheable_tokens=10**5)
+    assert "cache_control" not in message_params(long, ORG, PROFILES)["system"][0]
+
+
+def test_room_for_the_answer_grows_with_the_profiles() -> None:
+    rooms = [message_params(OLD, ORG, PROFILES[:n])["max_tokens"] for n in range(1, 7)]
+    assert {after - before for before, after in itertools.pairwise(rooms)} == {240}
+
+
+def test_the_organisations_id_is_not_sent() -> None:
+    assert "org-secret-id" not in json.dumps(message_params(OLD, ORG, PROFILES))
+
+
+# Tokens
+
+
+@given(st.text(max_size=300))
+def test_a_text_takes_tokens_for_all_that_is_not_blank(text: str) -> None:
+    tokens = text_tokens(text)
+    assert 0 <= tokens <= len(text)
+    assert text_tokens(text + " word") == tokens + 1 or not text.isascii()
+
+
+def test_tokens_of_a_request_are_its_prefix_and_its_turn() -> None:
+    params = message_params(OLD, ORG, PROFILES)
+    turn = text_tokens(params["messages"][0]["content"]) + 4
+    assert input_tokens(params) == prefix_tokens(params) + turn
+    assert prefix_tokens(params) == prefix_tokens(message_params(OLD, ORG, PROFILES[:1]))
+    # Without a tool the API adds no words of its own.
+    assert prefix_tokens(message_params(replace(OLD, output_mode="json"), ORG, PROFILES)) < (
+        prefix_tokens(params) - 313
+    )
+
+
+def test_what_answers_turned_out_to_take_replaces_the_first_guess() -> None:
+    params = message_params(OLD, ORG, PROFILES)
+    assert expected_usage(OLD, params, 6).output_tokens == 510
+    assert expected_usage(OLD, params, 6, output_a_profile=50).output_tokens == 300
+    assert expected_usage(NEW, params, 10).output_tokens == 1_105
+
+
+# Estimates
+
+
+@given(st.integers(0, 60), st.integers(1, 20))
+def test_an_estimate_is_the_sum_over_calls(count: int, per_call: int) -> None:
+    one = estimate([asked_about(count, count)], OLD, profiles_per_call=per_call)
+    two = estimate([asked_about(count, count)] * 2, OLD, profiles_per_call=per_call)
+    assert (two.calls, two.profiles) == (2 * one.calls, 2 * count)
+    assert two.cost_usd == pytest.approx(2 * one.cost_usd)
+    assert one.cost_usd == pytest.approx(OLD.cost_usd(Usage(one.input_tokens, one.output_tokens)))
+    half = estimate([asked_about(count, count)], OLD, profiles_per_call=per_call, is_batch=True)
+    assert half.cost_usd == pytest.approx(one.cost_usd / 2)
+
+
+def test_one_call_a_member_is_counted_for_members_who_have_an_answer_too() -> None:
+    some = estimate([asked_about(6, 100)], OLD, profiles_per_call=10)
+    none = estimate([asked_about(6, 100).without_all()], OLD, profiles_per_call=10)
+    assert (none.calls, none.cost_usd) == (0, 0.0)
+    assert none.one_call_a_member_usd == pytest.approx(some.one_call_a_member_usd, rel=0.05)
+    assert some.one_call_a_member_usd > 20 * some.cost_usd
+
+
+def test_an_added_models_own_figures_are_used() -> None:
+    spec = ModelSpec("mine", input_usd=0, output_usd=10, token_factor=2.0)
+    found = estimate([asked_about(10, 10)], spec, profiles_per_call=10, output_a_profile=100)
+    assert found.cost_usd == pytest.approx(10 * 1_000 / 1e6)
