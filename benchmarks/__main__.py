@@ -196,6 +196,13 @@ def _profile_lines(result: dict[str, Any]) -> list[str]:
             f"| {words} | {found['total']:,} | {found['mean']:.1f} "
             f"| {found['members_a_profile']:.1f} |"
         )
+    for enough, found in result["profiles"]["shared_by"].items():
+        lines.append(
+            f"| shared by {enough} members or more (`members_per_profile`) | {found['total']:,} "
+            f"| {found['mean']:.1f} | {found['members_a_profile']:.1f} |"
+        )
+        new = found["new"]["profiles"]
+        lines.append(f"| … of them new on the next day | {new:,} | {new / result['orgs']:.1f} | |")
     for name, words in {
         "new_on_next_day": "new on the next day",
         "new_by_the_clock_alone": "new on the next day, had nobody done anything",

@@ -38,10 +38,14 @@ from engagement_pipeline.scoring.anthropic.models import DEFAULT_MODEL, ModelSpe
 from engagement_pipeline.scoring.anthropic.requests import message_params
 from engagement_pipeline.scoring.levels import OrgContext, Thresholds
 from engagement_pipeline.scoring.packing import pack
-from engagement_pipeline.scoring.profiles import Profile, with_profiles
+from engagement_pipeline.scoring.profiles import Profile
+from engagement_pipeline.scoring.sharing import with_shared_profiles
 from engagement_pipeline.signals import SignalSources, finish, member_signals
 
 WORK = Path(__file__).parent / "work"
+SHARED_BY = 5
+"""Members who have to share a profile: the pipeline's default."""
+
 NEWER_MODEL = "claude-haiku-5-5"
 
 
@@ -64,6 +68,16 @@ def measure(orgs: int, members: int, sample: int, limited_calls: int) -> dict[st
         "first_day": _counted(profiles),
         "new_on_next_day": new,
         "new_by_the_clock_alone": _new(profiles, _profiles(before, made.NEXT_DAY)),
+        "shared_by": {
+            str(enough): {
+                **_counted(_profiles(before, made.AS_OF, shared_by=enough)),
+                "new": _new(
+                    _profiles(before, made.AS_OF, shared_by=enough),
+                    _profiles(after, made.NEXT_DAY, shared_by=enough),
+                ),
+            }
+            for enough in (1, 2, 3, 5, 8)
+        },
         "same_size": _count_of(orgs, members, size_spread=0.0),
         "twice_the_variety": _count_of(
             orgs, members, kinds=made.with_twice_the_variety(made.KINDS)
@@ -97,7 +111,7 @@ def _write_sources(
     return first, following
 
 
-def _profiles(tables: made.Tables, as_of: datetime) -> pl.DataFrame:
+def _profiles(tables: made.Tables, as_of: datetime, *, shared_by: int = SHARED_BY) -> pl.DataFrame:
     """Every member's signals with `profile`, without the pipeline; thresholds are the default."""
     tables = tables | {
         "memberships": tables["memberships"].with_columns(left_at=pl.lit(None, dtype=pl.Int64))
@@ -112,7 +126,11 @@ def _profiles(tables: made.Tables, as_of: datetime) -> pl.DataFrame:
         SignalSources(**frames), as_of=as_of, significant_sections=("work_history", "skills")
     )
     collected: pl.DataFrame = rows.to_native().collect(engine="streaming")
-    return with_profiles(finish(collected, as_of=as_of), Thresholds())
+    members = finish(collected, as_of=as_of)
+    return pl.concat(
+        with_shared_profiles(org, Thresholds(), min_members=shared_by)
+        for org in members.partition_by("org_id")
+    )
 
 
 def _counted(profiles: pl.DataFrame) -> dict[str, float]:

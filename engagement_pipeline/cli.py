@@ -114,6 +114,10 @@ def demo(
     as_of: Annotated[
         str, typer.Option(callback=_moment, help="The moment the sample ends and is computed for.")
     ] = "2026-06-30T04:00:00Z",
+    classifier: Annotated[
+        str,
+        typer.Option(callback=_classifier, help="Who gives the levels; the rules cost nothing."),
+    ] = "rules",
     is_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -127,7 +131,7 @@ def demo(
     paths = write_sample(settings.sample_folder, as_of=moment, seed=seed)
     if not is_json:
         showing.OUT.print(f"{len(paths)} sample files in {settings.sample_folder}")
-    sampled = load_settings(source=str(settings.sample_folder))
+    sampled = load_settings(source=str(settings.sample_folder), classifier=classifier)
     # Levels of one day alone would show no changes, and nobody moving.
     for days_before in _DEMO_DAYS_BEFORE:
         then = (moment - timedelta(days=days_before)).isoformat()

@@ -92,6 +92,13 @@ class Settings(BaseSettings):
         description="Profiles in a call; it takes up to half as many again rather than leave a "
         "few over for a call of their own.",
     )
+    members_per_profile: int = Field(
+        5,
+        ge=1,
+        le=1_000,
+        description="Members of an organisation who have to share a profile: whoever is unusual is "
+        "described to the model less closely until so many are alike; 1: never.",
+    )
     label_max_age_days: int = Field(
         30, ge=0, le=3_650, description="Days for which an answer of the model is used again."
     )

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from engagement_pipeline.scoring.levels import Thresholds, with_baseline
-from engagement_pipeline.scoring.profiles import Profile, with_profiles
+from engagement_pipeline.scoring.profiles import Profile
+from engagement_pipeline.scoring.sharing import with_shared_profiles
 from engagement_pipeline.settings import Settings
 from tests.anthropic_api import AnthropicApi, expected_level
 from tests.home import settings_of
@@ -35,8 +36,11 @@ def model_settings(home: Path, source: Path) -> Settings:
 def policy_levels(signals: pl.DataFrame) -> Mapping[tuple[str, str], str]:
     """The level that the server's model gives each member, or the rules' where that is vetoed."""
     thresholds = Thresholds()
-    members = with_profiles(with_baseline(signals, thresholds), thresholds)
     found = {}
+    members = pl.concat(
+        with_shared_profiles(with_baseline(org, thresholds), thresholds, min_members=5)
+        for org in signals.partition_by("org_id")
+    )
     for org, user, text, baseline in members.select(
         "org_id", "user_id", "profile", "baseline_level"
     ).iter_rows():

@@ -105,7 +105,12 @@ def open_questions(
         )
         answered = set(known["fingerprint"])
         for org_id, own in _contexts(group, defaults).items():
-            asked = questions_about(own, signals[org_id], classifier.fingerprint)
+            asked = questions_about(
+                own,
+                signals[org_id],
+                classifier.fingerprint,
+                members_per_profile=classifier.members_per_profile,
+            )
             found.append(Open(asked, asked.without(answered)))
     return found
 

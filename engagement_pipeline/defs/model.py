@@ -7,6 +7,7 @@ from engagement_pipeline.scoring.anthropic.session import Pace, Way
 from engagement_pipeline.scoring.model_labels import ModelClassifier
 from engagement_pipeline.scoring.prompt import PROMPT_VERSION
 from engagement_pipeline.scoring.questions import fingerprint_for
+from engagement_pipeline.scoring.sharing import SHARING_VERSION
 from engagement_pipeline.settings import Settings
 
 BATCH = "anthropic-batch"
@@ -27,12 +28,13 @@ def spec_of(settings: Settings) -> ModelSpec:
 
 def model_classifier(settings: Settings) -> ModelClassifier:
     """The classifier behind which the model stands, without any answers yet."""
-    spec = spec_of(settings)
+    spec, shared_by = spec_of(settings), settings.members_per_profile
     return ModelClassifier(
         name=settings.chosen_classifier,
         model_version=spec.name,
         prompt_version=PROMPT_VERSION,
-        setup=f"{spec.output_mode}/{VALIDATOR_VERSION}",
+        setup=f"{spec.output_mode}/{VALIDATOR_VERSION}/{SHARING_VERSION}/{shared_by}",
+        members_per_profile=shared_by,
         fingerprint=fingerprint_for(spec.name, spec.output_mode),
     )
 

@@ -91,6 +91,7 @@ _DATE_WORD = re.compile(
 # Other words too, unless they have a capital that no beginning of a sentence calls for.
 _DATE_NAME = re.compile(r"(?<=[^\W_] )(?:May|March|Mar|Mon|Wed|Sat|Sun)\b|\bMarch\b")
 
+_ASCII_DIGIT = re.compile("[0-9]")
 _LATIN_LETTERS_END = "\u024f"
 _LATIN_WITH_ACCENTS = ("\u1e00", "\u1eff")
 _EMOJI_FORM = "\ufe0f"
@@ -178,6 +179,8 @@ def _size_problem(template: str, max_characters: int) -> str | None:
 
 def _character_problem(template: str) -> str | None:
     written = unicodedata.normalize("NFC", _BRACED.sub(_choices_of, template))
+    if written.isascii() and written.isprintable():
+        return "digit" if _ASCII_DIGIT.search(written) else None
     for character in written:
         category = unicodedata.category(character)
         if character == _EMOJI_FORM or character in _ALLOWED_BLANKS:
@@ -212,7 +215,7 @@ def _made_up_figure(text: str) -> str | None:
     if _GLUED_FIGURE.search(text):
         return "glued figure"
     compatible = unicodedata.normalize("NFKC", text)
-    if any(map(_is_numeric, compatible)) or _NUMBER_SIGN.search(compatible):
+    if _has_numeric(compatible) or _NUMBER_SIGN.search(compatible):
         return "digit"
     if _ROMAN_NUMERAL.search(compatible):
         return "number word"
@@ -261,6 +264,12 @@ def _filled(parts: list[str | _Slot], chosen: dict[str, bool], *, is_sample: boo
                 yield part.filled(chosen.get(part.name, False), is_sample)
 
     return "".join(pieces())
+
+
+def _has_numeric(text: str) -> bool:
+    if text.isascii():
+        return _ASCII_DIGIT.search(text) is not None
+    return any(map(_is_numeric, text))
 
 
 def _is_numeric(character: str) -> bool:

@@ -12,8 +12,9 @@ import polars as pl
 
 from engagement_pipeline.scoring.classifier import LABEL_SCHEMA
 from engagement_pipeline.scoring.levels import OrgContext
-from engagement_pipeline.scoring.profiles import Profile, with_profiles
+from engagement_pipeline.scoring.profiles import Profile
 from engagement_pipeline.scoring.rules import RulesClassifier
+from engagement_pipeline.scoring.sharing import with_shared_profiles
 
 KNOWN_ANSWERS_SCHEMA = pl.Schema(
     {
@@ -45,6 +46,7 @@ class ModelClassifier:
         prompt_version: the prompt.
         setup: how it is held to the answer's shape, and the version of the checks.
         fingerprint: what a profile's question is known by.
+        members_per_profile: how many members have to share a profile (see `sharing`).
         answers: answers on record (`KNOWN_ANSWERS_SCHEMA`).
         unanswered: fingerprint -> `fallback` or `budget`, of profiles left to the written rules.
     """
@@ -54,6 +56,7 @@ class ModelClassifier:
     prompt_version: str
     setup: str
     fingerprint: Callable[[OrgContext, Profile], str]
+    members_per_profile: int = 1
     answers: pl.DataFrame = field(default_factory=KNOWN_ANSWERS_SCHEMA.to_frame)
     unanswered: Mapping[str, str] = field(default_factory=dict)
 
@@ -71,7 +74,9 @@ class ModelClassifier:
         Raises:
             UnansweredError: a profile has neither an answer nor a reason.
         """
-        profiled = with_profiles(members, org.thresholds)
+        profiled = with_shared_profiles(
+            members, org.thresholds, min_members=self.members_per_profile
+        )
         texts = profiled["profile"].unique().to_list()
         known = pl.DataFrame(
             {

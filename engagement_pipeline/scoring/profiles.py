@@ -2,7 +2,8 @@
 
 The buckets belong here, the text that a profile is sent as, what follows from that text alone,
 how an organisation is named to a model, and the fingerprint by which an answer is known again.
-What a model is told of profiles belongs to `prompt`, and what it answers to the answer checks.
+Describing members less closely, so that more of them share a profile, belongs to `sharing`. What
+a model is told of profiles belongs to `prompt`, what it answers to the answer checks.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ import polars as pl
 
 from engagement_pipeline.scoring.levels import OrgContext, Thresholds
 
-PROFILES_VERSION = "profiles-1"
+PROFILES_VERSION = "profiles-2"
 """Changes, by hand, whenever a cell comes to mean something else."""
 
 NAME_MAX_CHARACTERS = 80
@@ -41,8 +42,11 @@ CELLS: tuple[str, ...] = (
 A count, a number of days or a share is the lower bound of its bucket, as a whole number.
 """
 
-_NEVER = "x"
-_UNKNOWN = "?"
+NEVER = "x"
+UNKNOWN = "?"
+NOT_TOLD = "*"
+"""Holds of a cell that `sharing` left out."""
+
 _TRENDS = ("+", "=", "-")
 _UNNAMED = "(unnamed)"
 
@@ -66,13 +70,13 @@ def _written(edges: Iterable[int], *others: str) -> frozenset[str]:
 
 # Cells that thresholds split further may hold any whole number, and are not named here.
 _ALLOWED: Mapping[str, frozenset[str]] = {
-    "rsvps": _written(_RSVP_EDGES),
-    "no_shows": _written(_NO_SHOW_EDGES),
-    "last_attended": _written(_DAYS_SINCE_EDGES, _NEVER),
-    "reads": frozenset((*_READS, _UNKNOWN)),
-    "interactions": _written(_INTERACTION_EDGES, _UNKNOWN),
-    "profile_update": _written(_PROFILE_UPDATE_EDGES, _NEVER),
-    "trend": frozenset(_TRENDS),
+    "rsvps": _written(_RSVP_EDGES, NOT_TOLD),
+    "no_shows": _written(_NO_SHOW_EDGES, NOT_TOLD),
+    "last_attended": _written(_DAYS_SINCE_EDGES, NEVER, NOT_TOLD),
+    "reads": frozenset((*_READS, UNKNOWN, NOT_TOLD)),
+    "interactions": _written(_INTERACTION_EDGES, UNKNOWN, NOT_TOLD),
+    "profile_update": _written(_PROFILE_UPDATE_EDGES, NEVER, NOT_TOLD),
+    "trend": frozenset((*_TRENDS, NOT_TOLD)),
 }
 
 _ALWAYS_CITABLE = frozenset(
@@ -88,7 +92,7 @@ _ALWAYS_CITABLE = frozenset(
         "window_days",
     )
 )
-# Cell -> what may be cited unless the cell says never or unknown.
+# Cell -> what may be cited unless the cell says never or unknown, or nothing.
 _CITABLE_IF_KNOWN: Mapping[str, tuple[str, ...]] = {
     "last_attended": ("last_attended_at", "days_since_attended"),
     "reads": ("notifications_sent_90d", "notifications_read_90d"),
@@ -123,6 +127,8 @@ class Profile:
             )
         for cell, value in zip(CELLS, found, strict=True):
             allowed = _ALLOWED.get(cell)
+            if cell == "previous" and value == NOT_TOLD:
+                continue
             if allowed is None and not _WHOLE_NUMBER.fullmatch(value):
                 expected = "a whole number of at most four digits"
             elif allowed is not None and value not in allowed:
@@ -144,7 +150,7 @@ class Profile:
         known = (
             names
             for cell, names in _CITABLE_IF_KNOWN.items()
-            if self.cells[cell] not in (_NEVER, _UNKNOWN)
+            if self.cells[cell] not in (NEVER, UNKNOWN, NOT_TOLD)
         )
         return _ALWAYS_CITABLE.union(*known)
 
@@ -190,28 +196,28 @@ def with_profiles(members: pl.DataFrame, thresholds: Thresholds) -> pl.DataFrame
     """
     by_attendance = (thresholds.moderate_min, thresholds.highly_engaged_min)
     cells = {
-        "attended": _lower_bound(pl.col("events_attended_90d"), _ATTENDED_EDGES, *by_attendance),
-        "previous": _lower_bound(
+        "attended": lower_bound(pl.col("events_attended_90d"), _ATTENDED_EDGES, *by_attendance),
+        "previous": lower_bound(
             pl.col("events_attended_prev_90d"), _ATTENDED_EDGES, *by_attendance
         ),
-        "rsvps": _lower_bound(pl.col("rsvp_count_90d"), _RSVP_EDGES),
-        "no_shows": _lower_bound(pl.col("no_show_count_90d"), _NO_SHOW_EDGES),
-        "last_attended": _lower_bound(
+        "rsvps": lower_bound(pl.col("rsvp_count_90d"), _RSVP_EDGES),
+        "no_shows": lower_bound(pl.col("no_show_count_90d"), _NO_SHOW_EDGES),
+        "last_attended": lower_bound(
             _whole_days_since("last_attended_at"), _DAYS_SINCE_EDGES
-        ).fill_null(_NEVER),
-        "last_active": _lower_bound(
+        ).fill_null(NEVER),
+        "last_active": lower_bound(
             pl.col("days_since_active"), _DAYS_SINCE_EDGES, thresholds.inactive_days
         ),
-        "joined": _lower_bound(
+        "joined": lower_bound(
             pl.col("days_since_joined"), _JOINED_EDGES, thresholds.new_member_days
         ),
         "reads": _read_share(),
-        "interactions": _lower_bound(pl.col("interaction_count_90d"), _INTERACTION_EDGES).fill_null(
-            _UNKNOWN
+        "interactions": lower_bound(pl.col("interaction_count_90d"), _INTERACTION_EDGES).fill_null(
+            UNKNOWN
         ),
-        "profile_update": _lower_bound(
+        "profile_update": lower_bound(
             _whole_days_since("profile_updated_at"), _PROFILE_UPDATE_EDGES
-        ).fill_null(_NEVER),
+        ).fill_null(NEVER),
         "trend": _trend(),
     }
     text = pl.concat_str([cells[cell] for cell in CELLS], separator=" ")
@@ -275,8 +281,13 @@ def profile_fingerprint(
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _lower_bound(value: pl.Expr, edges: Sequence[int], *more_edges: int) -> pl.Expr:
-    """The lower bound of the value's bucket, written out; null where the value is."""
+def lower_bound(value: pl.Expr, edges: Sequence[int], *more_edges: int) -> pl.Expr:
+    """The lower bound of a whole number's bucket, as a String; null where the number is.
+
+    Args:
+        value: the number; one below the lowest edge counts as in the first bucket.
+        edges, more_edges: the lower bounds of all buckets, in any order.
+    """
     lowest, *higher = sorted({*edges, *more_edges})
     # A clock that runs behind makes days negative; they count as none.
     bound: pl.Expr = pl.lit(str(lowest))
@@ -296,7 +307,7 @@ def _read_share() -> pl.Expr:
     # In whole numbers: a share that is a fraction may come to lie beside its edge.
     return (
         pl.when(read.is_null() | sent.is_null() | (sent == 0))
-        .then(pl.lit(_UNKNOWN))
+        .then(pl.lit(UNKNOWN))
         .when(read == 0)
         .then(none)
         .when(read * 4 < sent)

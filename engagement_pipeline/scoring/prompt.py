@@ -19,7 +19,7 @@ TOOL_NAME = "classify_engagement"
 
 SYSTEM = """\
 Judge how engaged an organisation's members are. A row is a group with like signals; numbers are \
-lower bounds.
+lower bounds, * is not told.
 Columns: row; events attended in the last 90 days; in the 90 days before; sign-ups; no-shows; \
 days since last attended (x never); days since active; days since joined; % of notices read \
 (? unknown); messages (? unknown); days since profile update (x never); trend + = -.

@@ -11,8 +11,9 @@ import polars as pl
 
 from engagement_pipeline.scoring.answers import VALIDATOR_VERSION
 from engagement_pipeline.scoring.levels import OrgContext
-from engagement_pipeline.scoring.profiles import Profile, profile_fingerprint, with_profiles
+from engagement_pipeline.scoring.profiles import Profile, profile_fingerprint
 from engagement_pipeline.scoring.prompt import PROMPT_VERSION, SCHEMA
+from engagement_pipeline.scoring.sharing import with_shared_profiles
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,11 @@ class OrgQuestions:
 
 
 def questions_about(
-    org: OrgContext, signals: pl.DataFrame, fingerprint: Callable[[OrgContext, Profile], str]
+    org: OrgContext,
+    signals: pl.DataFrame,
+    fingerprint: Callable[[OrgContext, Profile], str],
+    *,
+    members_per_profile: int = 1,
 ) -> OrgQuestions:
     """The questions that an organisation's members give rise to.
 
@@ -61,12 +66,10 @@ def questions_about(
         org: the organisation.
         signals: rows of `signals.member_90d` of its members; may be none.
         fingerprint: what a profile's question is known by.
+        members_per_profile: how many members have to share a profile (see `sharing`).
     """
-    texts: Sequence[str] = (
-        with_profiles(signals, org.thresholds)["profile"].unique().sort().to_list()
-        if signals.height
-        else ()
-    )
+    shared = with_shared_profiles(signals, org.thresholds, min_members=members_per_profile)
+    texts: Sequence[str] = shared["profile"].unique().sort().to_list()
     profiles = (Profile(text) for text in texts)
     questions = tuple(Question(fingerprint(org, profile), profile) for profile in profiles)
     return OrgQuestions(org, signals.height, questions)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from .wire import NEVER, UNKNOWN, Question, ThresholdsLike, WireThresholds, cells_of
+from .wire import NEVER, NOT_TOLD, UNKNOWN, Question, ThresholdsLike, WireThresholds, cells_of
 
 Texts = tuple[str, str]
 
@@ -27,16 +27,21 @@ def expected_level(cells: str | Mapping[str, str], thresholds: ThresholdsLike | 
     found = cells_of(cells) if isinstance(cells, str) else cells
     limits = thresholds if thresholds is not None else WireThresholds()
     attended = int(found["attended"])
-    interactions = 0 if found["interactions"] == UNKNOWN else int(found["interactions"])
+    interactions, rsvps = _count(found["interactions"]), _count(found["rsvps"])
     is_present = attended >= limits.highly_engaged_min
     if int(found["joined"]) < limits.new_member_days and not is_present:
         return "new"
-    warmth = attended + (int(found["rsvps"]) >= 3) + (interactions >= 5)
+    warmth = attended + (rsvps >= 3) + (interactions >= 5)
     if is_present or warmth >= limits.highly_engaged_min:
         return "highly_engaged"
     if attended >= 1 or interactions >= 20:
         return "moderate"
     return "inactive" if int(found["last_active"]) >= 91 else "at_risk"
+
+
+def _count(cell: str) -> int:
+    """What a cell counts; none where that is not known, or not told."""
+    return 0 if cell in (UNKNOWN, NOT_TOLD) else int(cell)
 
 
 def _highly_engaged(cells: Mapping[str, str]) -> Texts:
@@ -92,6 +97,12 @@ def _at_risk(cells: Mapping[str, str]) -> Texts:
             "seen around. Send a personal note, and invite them to an easy, friendly evening.",
             "We would love to meet you in person. Look at what is coming up, and pick what "
             "appeals.",
+        )
+    if cells["last_attended"] == NOT_TOLD:
+        return (
+            "Has not been at your events lately; the latest sign of them is {days_since_active} "
+            "days old. Write a short personal note, and ask what they would like to come to.",
+            "We would love to see you. Have a look at what is coming up, and pick what appeals.",
         )
     return (
         "Last came {days_since_attended} days ago, and has been rather quiet since then. Write a "

@@ -22,14 +22,17 @@ CELLS = (
     "profile_update",
     "trend",
 )
-NEVER, UNKNOWN = "x", "?"
+NEVER, UNKNOWN, NOT_TOLD = "x", "?", "*"
 
 _CELL_FORMS = {
-    "last_attended": r"x|\d+",
-    "reads": r"\?|\d+",
-    "interactions": r"\?|\d+",
-    "profile_update": r"x|\d+",
-    "trend": r"[-+=]",
+    "previous": r"\*|\d+",
+    "rsvps": r"\*|\d+",
+    "no_shows": r"\*|\d+",
+    "last_attended": r"x|\*|\d+",
+    "reads": r"\?|\*|\d+",
+    "interactions": r"\?|\*|\d+",
+    "profile_update": r"x|\*|\d+",
+    "trend": r"[-+=*]",
 }
 _PROFILE = re.compile(" ".join(f"(?:{_CELL_FORMS.get(name, r'[0-9]+')})" for name in CELLS))
 _THRESHOLDS = re.compile(
@@ -54,6 +57,10 @@ _CITABLE_UNLESS = {
     ("reads", UNKNOWN): {"notifications_sent_90d", "notifications_read_90d"},
     ("interactions", UNKNOWN): {"interaction_count_90d"},
     ("profile_update", NEVER): {"profile_updated_at"},
+    ("last_attended", NOT_TOLD): {"last_attended_at", "days_since_attended"},
+    ("reads", NOT_TOLD): {"notifications_sent_90d", "notifications_read_90d"},
+    ("interactions", NOT_TOLD): {"interaction_count_90d"},
+    ("profile_update", NOT_TOLD): {"profile_updated_at"},
 }
 CITABLE = _ALWAYS_CITABLE.union(*_CITABLE_UNLESS.values())
 

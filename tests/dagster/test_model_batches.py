@@ -57,7 +57,8 @@ def test_a_run_does_not_wait_and_leaves_what_is_published_as_it_was(
     assert _made(api) == made + 1
     after = tables(settings.published_path, "marts")["marts.member_engagement"]
     assert after.equals(before)  # the last good labels, with their own as_of
-    found = plan.plan(settings, as_of=(AS_OF + DAY).isoformat(), org_ids=[])
+    now = model_settings(settings.home, settings.source_folder)
+    found = plan.plan(now, as_of=(AS_OF + DAY).isoformat(), org_ids=[])
     assert found.waiting > 0 == found.calls
 
 

@@ -65,7 +65,10 @@ def test_every_member_gets_the_level_that_the_model_gave_their_profile(
     assert sum(len(request.profiles) for request in api.messages) == profiles < 120
 
 
-def test_what_was_answered_once_is_never_asked_again(home: Path, api: AnthropicApi) -> None:
+def test_what_was_answered_once_is_never_asked_again(
+    home: Path, api: AnthropicApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENGAGEMENT_MEMBERS_PER_PROFILE", "1")
     settings = _settings(home)
     run_pipeline(settings, AS_OF)
     paid = len(api.messages)

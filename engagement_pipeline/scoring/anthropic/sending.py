@@ -109,7 +109,7 @@ class Sender:
                 return found
             if found.stops_the_run:
                 self.stopped_by = StopRunError(_said(found, "the model cannot be asked"))
-                self.limiter.end()
+                self.limiter.end()  # a pause, too: a spend limit is a 429
                 raise self.stopped_by
             if found.is_too_large:
                 return _unanswered(questions, "too large")
@@ -203,8 +203,6 @@ class Sender:
         await self.ledger.write(writing)
 
     def _take_note(self, found: Failed) -> None:
-        if found.stops_the_run:
-            return  # a spend limit is a 429 too, and nothing to be waited out
         if found.status_code == 429:
             asked = retry_after_seconds(found.headers, self.facts.now())
             self.limiter.pause(asked if asked is not None else backoff_seconds(1, self._chance))

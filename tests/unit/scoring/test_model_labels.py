@@ -74,8 +74,8 @@ def classifier_of(*answers: Any, unanswered: Mapping[str, str] | None = None) ->
         "prompt-a",
         "tool",
         fingerprint,
-        pl.DataFrame(list(answers), schema=KNOWN_ANSWERS_SCHEMA),
-        unanswered or {},
+        answers=pl.DataFrame(list(answers), schema=KNOWN_ANSWERS_SCHEMA),
+        unanswered=unanswered or {},
     )
 
 

@@ -498,7 +498,7 @@ def test_another_as_of_leaves_profile_and_fingerprint(days: int) -> None:
 
 
 def test_a_fingerprint_is_the_same_on_every_machine() -> None:
-    assert fingerprint() == "5c5a6a5171610e75a8b51b374eca4dd85f45af8e33fffdfa877272795d372d4c"
+    assert fingerprint() == "8881113353847dbd5552ab56a4d0a78855687559833968ee62d7afb7504019b8"
 
 
 def test_every_level_can_be_a_profiles_baseline() -> None:

@@ -24,6 +24,7 @@ GOOD: dict[str, Any] = {"content": [], "usage": {"input_tokens": 3, "output_toke
         ("https://api.anthropic.com:443/x", True),
         ("https://API.anthropic.com/x", True),
         ("http://api.anthropic.com/x", False),
+        ("http://api.anthropic.com:443/x", False),
         ("https://api.anthropic.com:8443/x", False),
         ("https://api.anthropic.com.evil.example/x", False),
         ("https://api.anthropic.com@evil.example/x", False),
