@@ -196,26 +196,26 @@ def with_profiles(members: pl.DataFrame, thresholds: Thresholds) -> pl.DataFrame
     """
     by_attendance = (thresholds.moderate_min, thresholds.highly_engaged_min)
     cells = {
-        "attended": lower_bound(pl.col("events_attended_90d"), _ATTENDED_EDGES, *by_attendance),
-        "previous": lower_bound(
+        "attended": _lower_bound(pl.col("events_attended_90d"), _ATTENDED_EDGES, *by_attendance),
+        "previous": _lower_bound(
             pl.col("events_attended_prev_90d"), _ATTENDED_EDGES, *by_attendance
         ),
-        "rsvps": lower_bound(pl.col("rsvp_count_90d"), _RSVP_EDGES),
-        "no_shows": lower_bound(pl.col("no_show_count_90d"), _NO_SHOW_EDGES),
-        "last_attended": lower_bound(
+        "rsvps": _lower_bound(pl.col("rsvp_count_90d"), _RSVP_EDGES),
+        "no_shows": _lower_bound(pl.col("no_show_count_90d"), _NO_SHOW_EDGES),
+        "last_attended": _lower_bound(
             _whole_days_since("last_attended_at"), _DAYS_SINCE_EDGES
         ).fill_null(NEVER),
-        "last_active": lower_bound(
+        "last_active": _lower_bound(
             pl.col("days_since_active"), _DAYS_SINCE_EDGES, thresholds.inactive_days
         ),
-        "joined": lower_bound(
+        "joined": _lower_bound(
             pl.col("days_since_joined"), _JOINED_EDGES, thresholds.new_member_days
         ),
         "reads": _read_share(),
-        "interactions": lower_bound(pl.col("interaction_count_90d"), _INTERACTION_EDGES).fill_null(
+        "interactions": _lower_bound(pl.col("interaction_count_90d"), _INTERACTION_EDGES).fill_null(
             UNKNOWN
         ),
-        "profile_update": lower_bound(
+        "profile_update": _lower_bound(
             _whole_days_since("profile_updated_at"), _PROFILE_UPDATE_EDGES
         ).fill_null(NEVER),
         "trend": _trend(),
@@ -281,13 +281,8 @@ def profile_fingerprint(
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def lower_bound(value: pl.Expr, edges: Sequence[int], *more_edges: int) -> pl.Expr:
-    """The lower bound of a whole number's bucket, as a String; null where the number is.
-
-    Args:
-        value: the number; one below the lowest edge counts as in the first bucket.
-        edges, more_edges: the lower bounds of all buckets, in any order.
-    """
+def _lower_bound(value: pl.Expr, edges: Sequence[int], *more_edges: int) -> pl.Expr:
+    """The lower bound of the value's bucket, written out; null where the value is."""
     lowest, *higher = sorted({*edges, *more_edges})
     # A clock that runs behind makes days negative; they count as none.
     bound: pl.Expr = pl.lit(str(lowest))

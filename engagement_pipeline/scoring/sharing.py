@@ -8,23 +8,15 @@ full closeness is `profiles`'.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import polars as pl
 
 from engagement_pipeline.scoring.levels import Thresholds
-from engagement_pipeline.scoring.profiles import (
-    CELLS,
-    NEVER,
-    NOT_TOLD,
-    UNKNOWN,
-    lower_bound,
-    with_profiles,
-)
+from engagement_pipeline.scoring.profiles import CELLS, NEVER, NOT_TOLD, UNKNOWN, with_profiles
 
 SHARING_VERSION = "sharing-1"
 """Changes, by hand, whenever a step comes to tell something else."""
-
-Cells = Mapping[str, pl.Expr]
 
 
 def with_shared_profiles(
@@ -47,43 +39,43 @@ def with_shared_profiles(
     close = with_profiles(members, thresholds)
     if min_members <= 1 or close.is_empty():
         return close
-    found = close.group_by("profile").len("members").sort("profile")
-    tellings = found.select("profile", "members", *_tellings(thresholds))
-    shared = _shared(tellings, min_members)
+    found = close.group_by("profile").len().sort("profile")
+    shared = _shared(dict(found.iter_rows()), thresholds, min_members)
     return close.with_columns(pl.col("profile").replace_strict(shared, return_dtype=pl.String))
 
 
-def _shared(tellings: pl.DataFrame, min_members: int) -> dict[str, str]:
+def _shared(members: Mapping[str, int], thresholds: Thresholds, min_members: int) -> dict[str, str]:
     """Profile at full closeness -> the closest telling of it that enough members share."""
-    left = tellings.rows()
+    tellings = {close: _tellings(close, thresholds) for close in members}
     shared: dict[str, str] = {}
-    last = tellings.width - 1
-    for column in (0, *range(2, tellings.width)):
+    last = len(_steps(thresholds))
+    for step in range(last + 1):
         sharing: Counter[str] = Counter()
-        for row in left:
-            sharing[row[column]] += row[1]
-        still_left = []
-        for row in left:
-            if sharing[row[column]] >= min_members or column == last:
-                shared[row[0]] = row[column]
+        for close, told in tellings.items():
+            sharing[told[step]] += members[close]
+        left = {}
+        for close, told in tellings.items():
+            if sharing[told[step]] >= min_members or step == last:
+                shared[close] = told[step]
             else:
-                still_left.append(row)
-        left = still_left
+                left[close] = told
+        tellings = left
     return shared
 
 
-def _tellings(thresholds: Thresholds) -> list[pl.Expr]:
-    """A text for each step, from `profile`; each step tells what the one before does, or less."""
-    named = pl.col("profile").str.split(" ")
-    cells: Cells = {cell: named.list.get(place) for place, cell in enumerate(CELLS)}
-    texts = []
-    for number, step in enumerate(_steps(thresholds), start=1):
-        cells = {**cells, **{cell: _wider(cells[cell], how) for cell, how in step.items()}}
-        text = pl.concat_str([cells[cell] for cell in CELLS], separator=" ")
-        texts.append(text.alias(f"step_{number}"))
-    return texts
+# Organisations with the same thresholds have many profiles in common.
+@lru_cache(maxsize=65_536)
+def _tellings(close: str, thresholds: Thresholds) -> tuple[str, ...]:
+    """The profile at full closeness, and after each step."""
+    cells = dict(zip(CELLS, close.split(" "), strict=True))
+    texts = [close]
+    for step in _steps(thresholds):
+        cells |= {cell: _wider(cells[cell], edges) for cell, edges in step.items()}
+        texts.append(" ".join(cells.values()))
+    return tuple(texts)
 
 
+@lru_cache
 def _steps(thresholds: Thresholds) -> Sequence[Mapping[str, Sequence[int] | None]]:
     """Per step: the wider buckets' edges of some cells, or None for a cell no longer told.
 
@@ -116,9 +108,9 @@ def _steps(thresholds: Thresholds) -> Sequence[Mapping[str, Sequence[int] | None
     )
 
 
-def _wider(cell: pl.Expr, edges: Sequence[int] | None) -> pl.Expr:
+def _wider(cell: str, edges: Sequence[int] | None) -> str:
     if edges is None:
-        return pl.lit(NOT_TOLD)
-    is_counted = ~cell.is_in([NEVER, UNKNOWN])
-    bound = lower_bound(pl.when(is_counted).then(cell).cast(pl.Int64), edges)
-    return pl.when(is_counted).then(bound).otherwise(cell)
+        return NOT_TOLD
+    if cell in (NEVER, UNKNOWN):
+        return cell
+    return str(max(edge for edge in edges if edge <= int(cell)))
