@@ -4,6 +4,7 @@ Which organisation is due, and its levels, are `defs.scoring`'s; everything abou
 `scoring.anthropic`.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from engagement_pipeline.defs.model import BATCH, spec_of, way_of
 from engagement_pipeline.defs.progress import Progress
 from engagement_pipeline.scoring.anthropic.asking import AskOutcome
 from engagement_pipeline.scoring.anthropic.batch_results import Bad
-from engagement_pipeline.scoring.anthropic.batch_session import hand_in, take_in
+from engagement_pipeline.scoring.anthropic.batch_session import BatchError, hand_in, take_in
 from engagement_pipeline.scoring.anthropic.budget import refuse_if_over
 from engagement_pipeline.scoring.anthropic.estimate import Estimate, estimate
 from engagement_pipeline.scoring.anthropic.ledger import asked_from_text
@@ -31,6 +32,8 @@ from engagement_pipeline.warehouse import classifications as stored
 from engagement_pipeline.warehouse import llm
 from engagement_pipeline.warehouse.classifications import StoredOrg
 from engagement_pipeline.warehouse.connection import Connection
+
+_LOG = logging.getLogger(__name__)
 
 MEMBERS_PER_BATCH = 100_000
 """Members whose signals and levels are held in memory, and written in one transaction."""
@@ -54,6 +57,7 @@ class ModelLabels:
         costs: the same, with what its calls came to.
         failed: organisation -> why its labels cannot be given.
         waiting: organisations whose answers are still out.
+        troubles: our name of a batch -> why it could not be seen to.
         short_of_budget: organisations of which the budget left profiles to the written rules.
     """
 
@@ -62,6 +66,7 @@ class ModelLabels:
     costs: dict[str, Any] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)
+    troubles: dict[str, str] = field(default_factory=dict)
     short_of_budget: set[str] = field(default_factory=set)
 
     def answers_for(
@@ -105,21 +110,26 @@ def open_questions(
         )
         answered = set(known["fingerprint"])
         for org_id, own in _contexts(group, defaults).items():
-            asked = questions_about(
-                own,
-                signals[org_id],
-                classifier.fingerprint,
-                members_per_profile=classifier.members_per_profile,
-            )
+            try:
+                asked = questions_about(
+                    own,
+                    signals[org_id],
+                    classifier.fingerprint,
+                    members_per_profile=classifier.members_per_profile,
+                )
+            except Exception as error:
+                # It fails by name when its levels are computed, from the same signals.
+                _LOG.debug("no questions about %s: %s", org_id, error)
+                continue
             found.append(Open(asked, asked.without(answered)))
     return found
 
 
-def profiles_out(connection: Connection) -> set[str]:
-    """The fingerprints of profiles that are out in a batch."""
+def profiles_out(connection: Connection) -> dict[str, str]:
+    """Profiles that are out in a batch: fingerprint -> our name of the batch."""
     return {
-        question.fingerprint
-        for text in llm.asked_in_batches(connection)
+        question.fingerprint: batch_key
+        for batch_key, text in llm.asked_in_batches(connection)
         for question in asked_from_text(text)[1]
     }
 
@@ -159,7 +169,6 @@ class Asking:
             MissingKeyError: there is no key to ask with.
             CostRefusedError: asking would cost more than it may.
             StopRunError: the key, a permission or the account's limit forbids any call.
-            BatchError: a batch can be neither made nor read now.
         """
         way = way_of(self.settings)
         if abandoned := llm.settle_abandoned(self.connection, now=_now()):
@@ -230,6 +239,7 @@ class Asking:
     ) -> list[Bad]:
         """What of earlier batches has come back badly; what came back well is on record."""
         collected = take_in(way, self._facts, self._ledger, contexts, log=self.log.info)
+        labels.troubles = collected.troubles
         labels.failed |= {
             org_id: reason for org_id, reason in collected.refused.items() if org_id in contexts
         }
@@ -256,20 +266,33 @@ class Asking:
     def _hand_in(self, way: Way, pending: Sequence[OrgQuestions], labels: ModelLabels) -> int:
         """Put in a batch what is not in one already; gives how many profiles are now out."""
         out = profiles_out(self.connection)
-        new = [asked.without(out) for asked in pending]
         waiting = {asked.org.org_id for asked in pending if asked.questions}
-        if any(asked.questions for asked in new):
-            made = llm.batches_made_for(self.connection, as_of=self.as_of)
-            if made >= self.settings.max_attempts:
-                stuck = {asked.org.org_id for asked in new if asked.questions}
-                reason = f"{made} batches brought no answer"
-                labels.failed |= dict.fromkeys(stuck, reason)
-                waiting -= stuck
-            else:
-                _refuse_if_over(estimate_open(self.connection, self.settings, new), self.settings)
-                hand_in(new, way, self._facts, self._ledger, log=self.log.info)
-        labels.waiting |= waiting
+        stuck = {
+            asked.org.org_id: labels.troubles[out[question.fingerprint]]
+            for asked in pending
+            for question in asked.questions
+            if out.get(question.fingerprint) in labels.troubles
+        }
+        new = [asked.without(out) for asked in pending]
+        if reason := self._send(way, new):
+            stuck |= {asked.org.org_id: reason for asked in new if asked.questions}
+        labels.failed |= stuck
+        labels.waiting |= waiting - stuck.keys()
         return sum(len(asked.questions) for asked in pending if asked.org.org_id in labels.waiting)
+
+    def _send(self, way: Way, new: Sequence[OrgQuestions]) -> str | None:
+        """Hand in a batch of what is in none yet; gives why it could not be done, if so."""
+        if not any(asked.questions for asked in new):
+            return None
+        made = llm.batches_made_for(self.connection, as_of=self.as_of)
+        if made >= self.settings.max_attempts:
+            return f"{made} batches brought no answer"
+        _refuse_if_over(estimate_open(self.connection, self.settings, new), self.settings)
+        try:
+            hand_in(new, way, self._facts, self._ledger, log=self.log.info)
+        except BatchError as error:
+            return str(error)
+        return None
 
     def _run_row(
         self, questions: Sequence[Open], foreseen: Estimate, labels: ModelLabels, out: int

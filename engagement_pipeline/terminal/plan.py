@@ -115,7 +115,7 @@ def _asking(
     questions = open_questions(
         connection, settings, orgs, thresholds_of(settings), classifier, as_of=as_of
     )
-    out = profiles_out(connection) if settings.chosen_classifier == BATCH else set()
+    out = profiles_out(connection) if settings.chosen_classifier == BATCH else {}
     pending = [one.pending.without(out) for one in questions]
     foreseen = estimate_open(connection, settings, pending)
     waiting = sum(len(one.pending.questions) for one in questions) - foreseen.profiles

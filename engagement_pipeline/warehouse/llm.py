@@ -200,14 +200,14 @@ def known_batch_ids(connection: Connection) -> set[str]:
     return {row[0] for row in rows}
 
 
-def asked_in_batches(connection: Connection) -> list[str]:
-    """What the calls that are out in batches ask, as `scores.llm_calls.asked` has it."""
+def asked_in_batches(connection: Connection) -> list[tuple[str, str]]:
+    """What the calls that are out in batches ask: `batch_key` and `asked` of each."""
     rows = connection.execute(
-        f"""SELECT c.asked FROM {_CALLS.full_name} AS c
+        f"""SELECT c.batch_key, c.asked FROM {_CALLS.full_name} AS c
             INNER JOIN {_BATCHES.full_name} AS b ON c.batch_key = b.batch_key
             WHERE c.outcome = 'pending' AND b.state IN ('creating', 'in_progress')"""
     ).fetchall()
-    return [row[0] for row in rows]
+    return [(row[0], row[1]) for row in rows]
 
 
 def batches_made_for(connection: Connection, *, as_of: datetime) -> int:

@@ -8,8 +8,6 @@ import duckdb
 import pytest
 
 from engagement_pipeline.scoring.anthropic import batch_session
-from engagement_pipeline.scoring.anthropic.batch_session import BatchError
-from engagement_pipeline.scoring.anthropic.batches import ForeignResultsError
 from engagement_pipeline.scoring.anthropic.budget import CostRefusedError
 from engagement_pipeline.scoring.anthropic.sending import StopRunError
 from engagement_pipeline.settings import Settings
@@ -124,8 +122,9 @@ def test_where_it_cannot_be_told_whether_a_batch_was_taken_nothing_is_sent_again
 ) -> None:
     api.misbehave(Fault.BATCH_LOST_500)
     api.misbehave(Fault.SERVER_ERROR, times=3, at=Place.BATCH_LIST)
-    with pytest.raises(BatchError, match="it cannot be told whether a batch was taken"):
-        run()
+    failed = run().failed
+    assert failed.keys() == {org_id(org) for org in range(3)}
+    assert "it cannot be told whether a batch was taken" in failed[org_id(0)]
     run()
     assert run().rows.height == MEMBERS
     assert len(api.requests_at(Place.BATCH_CREATE)) == 1
@@ -241,8 +240,9 @@ def test_results_that_keep_breaking_off_fail_the_run_and_the_next_takes_the_rest
 ) -> None:
     api.misbehave(Fault.RESULTS_CUT, times=3)
     run()
-    with pytest.raises(BatchError, match="cannot be read, in 3 downloads"):
-        run()
+    failed = run().failed
+    assert failed
+    assert all("cannot be read, in 3 downloads" in why for why in failed.values())
     kept = _value(settings, "SELECT count(*) FROM scores.llm_answers")
     assert isinstance(kept, int)
     assert kept > 0
@@ -253,10 +253,56 @@ def test_results_that_keep_breaking_off_fail_the_run_and_the_next_takes_the_rest
 def test_results_elsewhere_than_at_the_api_are_never_fetched(run: Run, api: AnthropicApi) -> None:
     api.misbehave(Fault.RESULTS_ELSEWHERE, times=100)
     run()
-    with pytest.raises(ForeignResultsError, match="nothing was fetched, since the key"):
-        run()
+    failed = run().failed
+    assert failed.keys() == {org_id(org) for org in range(3)}
+    assert "nothing was fetched, since the key would go along" in failed[org_id(0)]
     assert not any(request.is_foreign for request in api.requests)
     assert api.requests_at(Place.BATCH_RESULTS) == []
+
+
+def test_a_batch_in_trouble_holds_up_only_those_whose_answers_are_in_it(
+    run: Run, settings: Settings, api: AnthropicApi
+) -> None:
+    run()
+    run()
+    with duckdb.connect(str(settings.warehouse_path)) as connection:
+        connection.execute("DELETE FROM scores.llm_answers WHERE org_id = ?", [org_id(1)])
+    api.misbehave(Fault.RESULTS_ELSEWHERE, times=100)
+    assert run().labels.waiting == {org_id(1)}
+    found = run()
+    assert found.failed.keys() == {org_id(1)}
+    assert found.rows.height == MEMBERS * 2 // 3
+
+
+def test_a_batch_asked_of_another_model_than_is_set_now_is_taken_in_as_it_was_asked(
+    run: Run, settings: Settings, api: AnthropicApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run()
+    monkeypatch.setenv("ENGAGEMENT_MODEL", "claude-haiku-5-5")
+    monkeypatch.setenv("ENGAGEMENT_OUTPUT_MODE", "json")
+    ask_and_label(model_settings(settings.home, settings.source_folder), "other")
+    spent = _value(
+        settings, "SELECT sum(spent_usd) FROM scores.llm_calls WHERE outcome <> 'pending'"
+    )
+    usage = api.requests_at(Place.BATCH_ITEM)
+    billed = sum(item.usd for item in usage if item.body["model"].startswith("claude-haiku-4"))
+    assert spent == pytest.approx(billed)
+    assert api.messages == []  # nothing had to be mended
+
+
+def test_a_lost_batch_whose_organisation_was_renamed_since_is_not_sent_as_it_was(
+    run: Run, settings: Settings, api: AnthropicApi
+) -> None:
+    run()
+    api.reset()
+    _forget_the_batch(settings)
+    with duckdb.connect(str(settings.warehouse_path)) as connection:
+        connection.execute("UPDATE raw.organizations SET name = 'Renamed'")
+    run()
+    assert run().rows.height == MEMBERS
+    sent = str(api.requests_at(Place.BATCH_CREATE)[0].body)
+    assert "Renamed" in sent
+    assert "Society" not in sent
 
 
 def test_what_a_batch_asks_carries_nobodys_id(run: Run, api: AnthropicApi) -> None:

@@ -4,7 +4,7 @@ Fetching them is `batches`'; what is done about a batch as a whole is `batch_ses
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from engagement_pipeline.scoring.anthropic.ledger import (
     Writing,
     asked_from_text,
 )
-from engagement_pipeline.scoring.anthropic.models import ModelSpec, Usage
+from engagement_pipeline.scoring.anthropic.models import KNOWN_MODELS, ModelSpec, Usage
 from engagement_pipeline.scoring.anthropic.sending import answer_writing, check_message
 from engagement_pipeline.scoring.levels import OrgContext
 from engagement_pipeline.scoring.questions import Question
@@ -41,12 +41,14 @@ class Collected:
         refused: organisation -> why the API refused what was asked about it.
         still_out: batches that have not ended.
         closed: batches whose results are in.
+        troubles: our name of a batch -> why it could not be seen to; it stays on record.
     """
 
     bad: list[Bad] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     still_out: int = 0
     closed: int = 0
+    troubles: dict[str, str] = field(default_factory=dict)
 
 
 async def take_results(
@@ -96,10 +98,10 @@ def _read(
         org = OrgContext(call.org_id, "", None, thresholds)
         name = message.get("id")
         arrived = Arrived(message, usage_of(message), 200, name if isinstance(name, str) else None)
-        checked = check_message(arrived, model, org, questions)
+        checked = check_message(arrived, _asked_as(call, message, model), org, questions)
         if checked.problems:
             collected.bad.append((call.org_id, questions, checked))
-        spent = model.cost_usd(arrived.usage, is_batch=True)
+        spent = _asked_as(call, message, model).cost_usd(arrived.usage, is_batch=True)
         return answer_writing(
             call, arrived, checked, questions, spent_usd=spent, now=now, took=None
         )
@@ -110,6 +112,14 @@ def _read(
         return Writing(ended=[unanswered(call, "refused", said, now)])
     said = f"{kind}: {told.get('message') or 'no more is said'}"[:_SAID_CHARACTERS]
     return Writing(ended=[unanswered(call, "failed", said, now)])
+
+
+def _asked_as(call: Call, message: Mapping[str, Any], model: ModelSpec) -> ModelSpec:
+    """The model as it was asked: the settings may have changed while the batch was out."""
+    if call.model != model.name:
+        model = KNOWN_MODELS.get(call.model, model)
+    is_tool = any(block.get("type") == "tool_use" for block in message["content"])
+    return replace(model, output_mode="tool" if is_tool else "json")
 
 
 def unanswered(call: Call, outcome: str, said: str, now: datetime, *, certain: bool = True) -> Row:

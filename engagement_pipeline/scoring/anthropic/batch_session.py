@@ -21,6 +21,7 @@ from engagement_pipeline.scoring.anthropic.batch_results import (
 from engagement_pipeline.scoring.anthropic.batches import (
     BatchLook,
     BatchRequest,
+    ForeignResultsError,
     UnreadableResultsError,
     batch_sizes,
     create,
@@ -48,7 +49,7 @@ from engagement_pipeline.scoring.anthropic.session import Way
 from engagement_pipeline.scoring.levels import OrgContext
 from engagement_pipeline.scoring.packing import pack
 from engagement_pipeline.scoring.prompt import PROMPT_VERSION
-from engagement_pipeline.scoring.questions import OrgQuestions, Question
+from engagement_pipeline.scoring.questions import OrgQuestions, Question, fingerprint_for
 
 _LOOKS_FOR_A_LOST_ONE = 3
 _DOWNLOADS = 3
@@ -91,43 +92,56 @@ class BatchSession:
             batch_ids.append(await self._hand_in(batch, group))
         return batch_ids
 
-    async def find_lost(self, context_of: Mapping[str, OrgContext]) -> None:
-        """See to batches of which it was never learned whether the API took them."""
-        for batch in self.ledger.open_batches():
-            if batch["state"] != "creating":
-                continue
-            calls = self.ledger.open_calls(batch["batch_key"])
-            if not calls:
-                self.ledger.write([], {**batch, "state": "failed", "problem": "nothing in it"})
-                continue
-            found = await self._look_for(batch)
-            if found is not None:
-                self._adopt(batch, found)
-            elif requests := self._again(calls, context_of):
-                await self._hand_in(batch, requests)
-            else:
-                self._give_up(batch, calls, "its organisations have changed since")
+    async def take_in(self, context_of: Mapping[str, OrgContext]) -> Collected:
+        """See to all batches that are out: find the lost, take the results of those that ended.
 
-    async def collect(self) -> Collected:
-        """Take the results of all batches that have ended.
+        One that cannot be seen to is told among the troubles, and stops no other.
+
+        Args:
+            context_of: the organisations as they are now, by id.
 
         Raises:
             StopRunError: the key or a permission forbids it.
-            ForeignResultsError: results are said to be elsewhere than at the API.
-            BatchError: results cannot be read; what could be read is on record.
         """
         collected = Collected()
-        for batch in self.ledger.open_batches():
-            if batch["batch_id"] is None:
-                continue
-            found = await look(self.client, batch["batch_id"])
-            if isinstance(found, Failed):
-                self._not_seen(batch, found, collected)
-            elif not found.has_ended:
-                collected.still_out += 1
-            else:
-                await self._take(batch, found, collected)
+        for see_to in (self._find_if_lost, self._collect):
+            for batch in self.ledger.open_batches():
+                try:
+                    await see_to(batch, context_of, collected)
+                except (BatchError, ForeignResultsError) as error:
+                    self.log(str(error))
+                    collected.troubles[batch["batch_key"]] = str(error)
         return collected
+
+    async def _find_if_lost(
+        self, batch: Row, context_of: Mapping[str, OrgContext], _: Collected
+    ) -> None:
+        """See to a batch of which it was never learned whether the API took it."""
+        if batch["state"] != "creating":
+            return
+        calls = self.ledger.open_calls(batch["batch_key"])
+        if not calls:
+            self.ledger.write([], {**batch, "state": "failed", "problem": "nothing in it"})
+            return
+        found = await self._look_for(batch)
+        if found is not None:
+            self._adopt(batch, found)
+        elif requests := self._again(calls, context_of):
+            await self._hand_in(batch, requests)
+        else:
+            self._give_up(batch, calls, "what it asks has changed since")
+
+    async def _collect(self, batch: Row, _: Mapping[str, OrgContext], collected: Collected) -> None:
+        """Take the results of a batch if it has ended."""
+        if batch["batch_id"] is None:
+            return
+        found = await look(self.client, batch["batch_id"])
+        if isinstance(found, Failed):
+            self._not_seen(batch, found, collected)
+        elif not found.has_ended:
+            collected.still_out += 1
+        else:
+            await self._take(batch, found, collected)
 
     async def _take(self, batch: Row, found: BatchLook, collected: Collected) -> None:
         for download in range(1, _DOWNLOADS + 1):
@@ -257,11 +271,13 @@ class BatchSession:
     def _again(
         self, calls: Mapping[str, Row], context_of: Mapping[str, OrgContext]
     ) -> list[BatchRequest]:
+        """The same requests once more; none if any of them would not be the same now."""
         requests = []
+        name = fingerprint_for(self.way.model.name, self.way.model.output_mode)
         for call_id, row in calls.items():
-            thresholds, questions = asked_from_text(row["asked"])
+            _, questions = asked_from_text(row["asked"])
             org = context_of.get(row["org_id"])
-            if org is None or org.thresholds != thresholds:
+            if org is None or any(name(org, q.profile) != q.fingerprint for q in questions):
                 return []
             params = message_params(self.way.model, org, [q.profile for q in questions])
             requests.append(BatchRequest(call_id, params))
@@ -327,14 +343,12 @@ def take_in(
 ) -> Collected:
     """See to batches that are out: find the lost, take the results of those that have ended.
 
-    Raises what `BatchSession.find_lost` and `BatchSession.collect` do.
+    Raises what `BatchSession.take_in` does.
     """
 
     async def run() -> Collected:
         async with way.connection.open() as client:
-            session = BatchSession(client, way, facts, ledger, log)
-            await session.find_lost(context_of)
-            return await session.collect()
+            return await BatchSession(client, way, facts, ledger, log).take_in(context_of)
 
     if not ledger.open_batches():
         return Collected()
