@@ -99,7 +99,14 @@ def run(
     if dry_run:
         from engagement_pipeline.terminal.plan import plan
 
-        _show(plan(settings, as_of=as_of, org_ids=org or []).as_row(), "The plan", is_json)
+        row = plan(settings, as_of=as_of, org_ids=org or []).as_row()
+        if is_json:
+            showing.as_json(row)
+            return
+        notes = [row.pop(name) for name in ("refusal", "note")]
+        showing.table([row], title="The plan")
+        for note in filter(None, notes):
+            showing.note(note)
         return
     with showing.progress_bars(not is_json and not debug):
         outcome = daily.run(
@@ -349,6 +356,12 @@ def _show_outcome(settings: Settings, outcome: Any, is_json: bool) -> None:
         showing.table(outcome.levels, title="Members by level")
         showing.table(outcome.rejects, title="Rows rejected so far")
         showing.table(outcome.published, title=f"Published in {settings.published_path}")
+        if outcome.waiting:
+            showing.note(
+                f"{len(outcome.waiting)} organisations wait for a batch, and keep the levels they "
+                f"had, if any: {', '.join(outcome.waiting[:10])}. The next run takes it in, or the "
+                "sensor collect_batches where `engagement ui` runs."
+            )
         showing.OUT.print(f"Took {outcome.seconds:.1f} s. Look at it with: engagement ui")
     if outcome.failures:
         raise RunFailedError("\n".join(outcome.failures))

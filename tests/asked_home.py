@@ -5,6 +5,7 @@ Without Dagster and without publishing: for what is about asking alone, and has 
 
 import logging
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,11 +44,13 @@ def copy_home(prepared: Path, home: Path) -> Path:
     return home
 
 
-def ask_and_label(settings: Settings, run_id: str, *, as_of: datetime = AS_OF) -> Asked:
-    """Ask whatever has no answer yet, and write the levels of every organisation."""
+def ask_and_label(
+    settings: Settings, run_id: str, *, as_of: datetime = AS_OF, only: Collection[str] = ()
+) -> Asked:
+    """Ask whatever has no answer yet, and write the levels of every organisation, or some."""
     defaults, now = thresholds_of(settings), datetime.now(UTC)
     with Warehouse.of(settings).open() as connection:
-        orgs = stored.stored_orgs(connection)
+        orgs = [o for o in stored.stored_orgs(connection) if not only or o.org_id in only]
         labels = Asking(
             logging.getLogger("asked"),  # type: ignore[arg-type]
             connection,

@@ -17,10 +17,11 @@ from engagement_pipeline.defs.model import BATCH, spec_of, way_of
 from engagement_pipeline.defs.progress import Progress
 from engagement_pipeline.scoring.anthropic.asking import AskOutcome
 from engagement_pipeline.scoring.anthropic.batch_results import Bad
-from engagement_pipeline.scoring.anthropic.batch_session import BatchError, hand_in, take_in
+from engagement_pipeline.scoring.anthropic.batch_run import hand_in, take_in
+from engagement_pipeline.scoring.anthropic.batch_session import BatchError
 from engagement_pipeline.scoring.anthropic.budget import refuse_if_over
 from engagement_pipeline.scoring.anthropic.estimate import Estimate, estimate
-from engagement_pipeline.scoring.anthropic.ledger import asked_from_text
+from engagement_pipeline.scoring.anthropic.ledger import fingerprints_in
 from engagement_pipeline.scoring.anthropic.sending import RunFacts
 from engagement_pipeline.scoring.anthropic.session import Way, ask, mend
 from engagement_pipeline.scoring.levels import InvalidThresholdsError, OrgContext, Thresholds
@@ -128,9 +129,9 @@ def open_questions(
 def profiles_out(connection: Connection) -> dict[str, str]:
     """Profiles that are out in a batch: fingerprint -> our name of the batch."""
     return {
-        question.fingerprint: batch_key
+        fingerprint: batch_key
         for batch_key, text in llm.asked_in_batches(connection)
-        for question in asked_from_text(text)[1]
+        for fingerprint in fingerprints_in(text)
     }
 
 
@@ -174,9 +175,11 @@ class Asking:
         if abandoned := llm.settle_abandoned(self.connection, now=_now()):
             self.log.warning(f"{abandoned} calls of an earlier run were cut off; they may be paid")
         labels = ModelLabels(self.classifier)
-        contexts = _contexts(due, defaults)
-        if bad := self._take_in(way, contexts, labels):
-            self._mend(way, bad, self._open(due, defaults), contexts, labels)
+        if llm.open_batches(self.connection):
+            # Of all organisations: what is out may be about others than are due now.
+            contexts = _contexts(stored.stored_orgs(self.connection), defaults)
+            if bad := self._take_in(way, contexts, labels):
+                self._mend(way, bad, self._open(due, defaults), contexts, labels)
         questions = self._open(due, defaults)
         left_over = labels.classifier.unanswered
         pending = [
@@ -184,12 +187,15 @@ class Asking:
             for one in questions
             if one.pending.org.org_id not in labels.failed
         ]
-        foreseen = estimate_open(self.connection, self.settings, pending)
+        new, out = self._apart_from_what_is_out(pending, labels)
+        foreseen = estimate_open(self.connection, self.settings, new)
+        _refuse_if_over(foreseen, self.settings)
+        # Beforehand as well, so that also what a run spends that never ends is some run's.
+        llm.record_run(self.connection, self._run_row(questions, foreseen, labels, out))
         if self.classifier.name == BATCH:
-            out = self._hand_in(way, pending, labels)
+            out += self._hand_in(way, new, labels)
         else:
-            self._ask(way, pending, foreseen, labels)
-            out = 0
+            self._ask(way, new, foreseen, labels)
         labels.run = self._run_row(questions, foreseen, labels, out)
         llm.record_run(self.connection, labels.run)
         labels.costs = self._costs(labels.run)
@@ -229,9 +235,14 @@ class Asking:
     def _ask(
         self, way: Way, pending: Sequence[OrgQuestions], foreseen: Estimate, labels: ModelLabels
     ) -> None:
-        _refuse_if_over(foreseen, self.settings)
         progress = Progress(self.log, "Asking the model", foreseen.profiles, "profiles")
-        outcome = ask(pending, way, self._facts, self._ledger.write, on_progress=progress.advance)
+        outcome = ask(
+            pending,
+            self._affordable(way),
+            self._facts,
+            self._ledger.write,
+            on_progress=progress.advance,
+        )
         _take_outcome(labels, pending, outcome)
 
     def _take_in(
@@ -260,39 +271,52 @@ class Asking:
             for org_id, batch_questions, checked in bad
             if any(question.fingerprint in open_now for question in batch_questions)
         ]
-        outcome = mend(asked, way, self._facts, self._ledger.write)
+        mending = replace(self._facts, phase="mend")
+        outcome = mend(asked, self._affordable(way), mending, self._ledger.write)
         _take_outcome(labels, [one.pending for one in questions], outcome)
 
-    def _hand_in(self, way: Way, pending: Sequence[OrgQuestions], labels: ModelLabels) -> int:
-        """Put in a batch what is not in one already; gives how many profiles are now out."""
-        out = profiles_out(self.connection)
-        waiting = {asked.org.org_id for asked in pending if asked.questions}
-        stuck = {
-            asked.org.org_id: labels.troubles[out[question.fingerprint]]
-            for asked in pending
-            for question in asked.questions
-            if out.get(question.fingerprint) in labels.troubles
-        }
-        new = [asked.without(out) for asked in pending]
-        if reason := self._send(way, new):
-            stuck |= {asked.org.org_id: reason for asked in new if asked.questions}
-        labels.failed |= stuck
-        labels.waiting |= waiting - stuck.keys()
-        return sum(len(asked.questions) for asked in pending if asked.org.org_id in labels.waiting)
+    def _affordable(self, way: Way) -> Way:
+        """The way with what the run may still spend."""
+        spent = sum(
+            one.spent_usd for one in llm.spent_by_org(self.connection, self.run_id).values()
+        )
+        return replace(way, max_cost_usd=max(0.0, way.max_cost_usd - spent))
 
-    def _send(self, way: Way, new: Sequence[OrgQuestions]) -> str | None:
-        """Hand in a batch of what is in none yet; gives why it could not be done, if so."""
-        if not any(asked.questions for asked in new):
-            return None
-        made = llm.batches_made_for(self.connection, as_of=self.as_of)
-        if made >= self.settings.max_attempts:
-            return f"{made} batches brought no answer"
-        _refuse_if_over(estimate_open(self.connection, self.settings, new), self.settings)
+    def _apart_from_what_is_out(
+        self, pending: Sequence[OrgQuestions], labels: ModelLabels
+    ) -> tuple[list[OrgQuestions], int]:
+        """What is in no batch yet, and how many profiles are: their organisations wait.
+
+        What is in a batch is paid for, so nobody asks it again meanwhile, however it was sent.
+        """
+        out = profiles_out(self.connection)
+        waiting = 0
+        for asked in pending:
+            batches = {out[q.fingerprint] for q in asked.questions if q.fingerprint in out}
+            if troubles := [labels.troubles[key] for key in batches if key in labels.troubles]:
+                labels.failed[asked.org.org_id] = troubles[0]
+            elif batches:
+                labels.waiting.add(asked.org.org_id)
+                waiting += sum(q.fingerprint in out for q in asked.questions)
+        if waiting:
+            self.log.info(f"{waiting} profiles are out in a batch; their organisations wait for it")
+        return [asked.without(out) for asked in pending], waiting
+
+    def _hand_in(self, way: Way, new: Sequence[OrgQuestions], labels: ModelLabels) -> int:
+        """Put the questions in a batch; gives how many profiles went out."""
+        tried = llm.batches_in_vain(self.connection, as_of=self.as_of)
+        for asked in new:
+            made = tried.get(asked.org.org_id, 0)
+            if asked.questions and made >= self.settings.max_attempts:
+                labels.failed[asked.org.org_id] = f"{made} batches brought no answer"
+        sent = [a for a in new if a.questions and a.org.org_id not in labels.failed]
         try:
-            hand_in(new, way, self._facts, self._ledger, log=self.log.info)
+            hand_in(sent, way, self._facts, self._ledger, log=self.log.info)
         except BatchError as error:
-            return str(error)
-        return None
+            labels.failed |= {asked.org.org_id: str(error) for asked in sent}
+            return 0
+        labels.waiting |= {asked.org.org_id for asked in sent}
+        return sum(len(asked.questions) for asked in sent)
 
     def _run_row(
         self, questions: Sequence[Open], foreseen: Estimate, labels: ModelLabels, out: int
@@ -313,7 +337,7 @@ class Asking:
             "model": self.classifier.model_version,
             "members": sum(asked.members for asked in labelled),
             "profiles": profiles,
-            "profiles_cached": profiles - foreseen.profiles - left.count("fallback"),
+            "profiles_cached": profiles - sum(len(one.pending.questions) for one in questions),
             "profiles_waiting": out,
             "profiles_fallen_back": left.count("fallback"),
             "profiles_over_budget": left.count("budget"),

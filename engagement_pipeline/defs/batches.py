@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from engagement_pipeline.defs.model import way_of
-from engagement_pipeline.scoring.anthropic.batch_session import has_news
+from engagement_pipeline.scoring.anthropic.batch_run import has_news
 from engagement_pipeline.scoring.anthropic.ledger import Row
 from engagement_pipeline.scoring.anthropic.session import Way
 from engagement_pipeline.settings import Settings

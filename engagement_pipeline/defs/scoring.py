@@ -267,7 +267,10 @@ def fail_if_any(failed: list[OrgRun]) -> None:
     """Fail the run where an organisation failed, naming each and why."""
     if not failed:
         return
-    listed = "; ".join(f"{run.org_id}: {run.error}" for run in failed)
+    by_cause: dict[str | None, list[str]] = {}
+    for run in failed:
+        by_cause.setdefault(run.error, []).append(run.org_id)
+    listed = "; ".join(f"{', '.join(orgs)}: {cause}" for cause, orgs in by_cause.items())
     raise dg.Failure(
         f"{len(failed)} of the organisations could not be classified, and keep their last good "
         f"levels; all others are done. {listed}",

@@ -1,8 +1,10 @@
 """What starts by itself when something happened: new files, a refresh done, orgs left failed."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
@@ -129,13 +131,15 @@ def failed_partitions(context: dg.SensorEvaluationContext) -> dg.SkipReason:
 def collect_batches(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """A batch may take a day, so no run is held open for it: this one looks, a new run collects."""
     settings = PipelineResource().settings()
-    if settings.chosen_classifier == "rules" or not settings.warehouse_path.exists():
-        return dg.SkipReason("no model is asked")
+    if not settings.warehouse_path.exists():
+        return dg.SkipReason("nothing has been classified yet")
     if busy := busy_with(context.instance, *EXCLUSIVE_JOBS):
         return dg.SkipReason(busy)
     batches = open_batches(settings, patience_seconds=_PATIENCE_SECONDS)
     if not batches:
         return dg.SkipReason("no batch is out")
+    if not settings.has_api_key:
+        return dg.SkipReason(f"{len(batches)} batches are out, and there is no ANTHROPIC_API_KEY")
     if not has_news(quick_way_of(settings), batches):
         return dg.SkipReason(f"{len(batches)} batches are out, none of them has been answered yet")
     keys = list(context.instance.get_dynamic_partitions(str(ORGS.name)))
@@ -144,8 +148,18 @@ def collect_batches(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.S
     hour = datetime.now(UTC).strftime("%Y-%m-%dT%H")
     return dg.RunRequest(
         run_key=":".join([*(batch["batch_key"] for batch in batches), hour]),
+        run_config=_options_of(context.instance, str(batches[-1]["run_id"])),
         tags=range_tags(keys, keys),
     )
+
+
+def _options_of(instance: dg.DagsterInstance, run_id: str) -> dict[str, Any]:
+    """What the run that made a batch was started with, but for its moment: that has moved on."""
+    run = instance.get_run_by_id(run_id)
+    options: Any = copy.deepcopy(inherited_options(run)) if run else {}
+    pipeline = options.get("resources", {}).get("pipeline", {}).get("config", {})
+    pipeline.pop("as_of", None)
+    return dict(options)
 
 
 SENSORS = [

@@ -17,30 +17,33 @@ from engagement_pipeline.settings import Settings
 from engagement_pipeline.terminal import reading, showing
 from engagement_pipeline.terminal.plan import check_source, due_org_ids
 from engagement_pipeline.terminal.running import JobRun, dagster_instance, org_tags, run_job, turn
-from engagement_pipeline.warehouse.connection import check_free_disk
+from engagement_pipeline.warehouse import llm
+from engagement_pipeline.warehouse.connection import Warehouse, check_free_disk
 from engagement_pipeline.warehouse.published import NotPublishedError
 
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outcome:
-    """What a run did: its jobs, what failed, and what is published now."""
+    """What a run did: its jobs, what failed, and what is published now.
+
+    Attributes:
+        has_published: whether it got as far as publishing; else what is published is from before.
+        waiting: organisations whose levels wait for a batch.
+    """
 
     jobs: list[JobRun]
     seconds: float
     published: list[Row] = field(default_factory=list)
     levels: list[Row] = field(default_factory=list)
     rejects: list[Row] = field(default_factory=list)
+    has_published: bool = False
+    waiting: list[str] = field(default_factory=list)
 
     @property
     def failures(self) -> list[str]:
         return [failure for job in self.jobs for failure in job.failures]
-
-    @property
-    def has_published(self) -> bool:
-        """Whether a job got as far as publishing; else what is published is from before."""
-        return len(self.jobs) > 1 and bool(self.published)
 
     def as_dict(self) -> Row:
         return {**asdict(self), "failures": self.failures}
@@ -59,7 +62,7 @@ def run(
     Where questions to the model are out in a batch, waits for it and classifies once more, unless
     told not to.
     """
-    started = time.monotonic()
+    started, since = time.monotonic(), time.time()
     check_source(settings)
     check_free_disk(settings.data_folder, settings.min_free_disk_mb)
     moment = parse_moment(as_of).isoformat() if as_of else ""
@@ -82,7 +85,7 @@ def run(
                 instance, "classify", options=options, tags=tags, is_verbose=is_verbose
             )
             jobs.append(classified)
-            out = _batches_out(settings) if waits_for_batches else set()
+            out = _batches_waited_for(settings, org_ids) if waits_for_batches else set()
             while out:
                 _wait_for_one_of(settings)
                 again = run_job(
@@ -91,21 +94,39 @@ def run(
                 # The earlier runs of this command ended as they did only because they could not
                 # wait; what they left failed, the last one tells.
                 jobs[-1] = again
-                before, out = out, _batches_out(settings)
+                before, out = out, _batches_waited_for(settings, org_ids)
                 if out == before:
                     break  # it came back, and could not be taken in: the run has said why
-    return _outcome(settings, jobs, started)
+    outcome = _outcome(settings, jobs, started)
+    outcome.has_published = _is_published_since(settings, since)
+    outcome.waiting = sorted(_orgs_waiting(settings)) if outcome.has_published else []
+    return outcome
 
 
-def _batches_out(settings: Settings) -> set[str]:
+def _is_published_since(settings: Settings, moment: float) -> bool:
+    path = settings.published_path
+    return path.exists() and path.stat().st_mtime >= moment
+
+
+def _orgs_waiting(settings: Settings) -> set[str]:
     if settings.chosen_classifier == "rules":
         return set()
+    with Warehouse.of(settings).open() as connection:
+        return llm.orgs_waiting(connection)
+
+
+def _batches_waited_for(settings: Settings, org_ids: Sequence[str]) -> set[str]:
+    """Batches at the API that an organisation of this run waits for."""
+    waiting = _orgs_waiting(settings)
     batches = open_batches(settings, patience_seconds=settings.lock_timeout_seconds)
-    return {str(batch["batch_key"]) for batch in batches}
+    if not (waiting & set(org_ids) if org_ids else waiting):
+        return set()
+    return {str(batch["batch_key"]) for batch in batches if batch["batch_id"]}
 
 
 def _wait_for_one_of(settings: Settings) -> None:
-    batches = open_batches(settings, patience_seconds=settings.lock_timeout_seconds)
+    found = open_batches(settings, patience_seconds=settings.lock_timeout_seconds)
+    batches = [batch for batch in found if batch["batch_id"]]
     way = quick_way_of(settings)
     while not has_news(way, batches):
         showing.note(

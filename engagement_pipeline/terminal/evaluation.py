@@ -26,6 +26,10 @@ _AS_OF = datetime(2026, 1, 1, 4, tzinfo=UTC)
 """The set is laid out relative to a moment; any will do."""
 
 
+class EvaluationError(RuntimeError):
+    """The golden set could not be put to the model whole, so that there is nothing to measure."""
+
+
 @dataclass(frozen=True)
 class EvaluationRun:
     """The measures, and what it took to get them."""
@@ -49,6 +53,7 @@ def run(settings: Settings) -> EvaluationRun:
         MissingKeyError: a model is to be asked, and there is no key.
         CostRefusedError: that would cost more than `max_cost_usd`.
         StopRunError: the key, a permission or the account's limit forbids any call.
+        EvaluationError: a round did not come to its end.
     """
     if settings.chosen_classifier == "rules":
         return EvaluationRun("rules", "", evaluate({"rules": golden_baseline(_AS_OF)}, _AS_OF))
@@ -58,9 +63,13 @@ def run(settings: Settings) -> EvaluationRun:
     refuse_if_over(
         foreseen.cost_usd, settings.max_cost_usd, profiles=foreseen.profiles, calls=foreseen.calls
     )
-    rounds, calls, left = {}, [], 0
+    rounds: dict[str, dict[str, str]] = {}
+    calls: list[Row] = []
+    left = 0
     for number, one in enumerate(ROUNDS):
-        answered, ended = _ask(settings, way, one, questions)
+        spent = sum(row["spent_usd"] for row in calls)
+        affordable = replace(way, max_cost_usd=max(0.0, settings.max_cost_usd - spent))
+        answered, ended = _ask(settings, affordable, one, questions)
         rounds[one.name] = levels_by_member(answered, questions.questions, _AS_OF)
         calls += ended
         if number == 0:
@@ -95,7 +104,14 @@ def _ask(
         lambda: datetime.now(UTC),
     )
     paced = replace(way, pace=replace(way.pace, profiles_per_call=one.profiles_per_call))
-    ask([one.ordered(questions)], paced, facts, keep)
+    outcome = ask([one.ordered(questions)], paced, facts, keep)
+    if outcome.failed:
+        raise EvaluationError(f"{one.name}: {outcome.failed[GOLDEN_ORG.org_id]}")
+    if any(why.source == "budget" for why in outcome.unanswered.values()):
+        raise EvaluationError(
+            f"{one.name}: max_cost_usd = ${settings.max_cost_usd:.4f} was spent before the end, "
+            "since answers took more than expected or had to be repeated. Raise it."
+        )
     levels = {row["fingerprint"]: row["level"] for row in answers if not row["is_vetoed"]}
     return levels, ended
 

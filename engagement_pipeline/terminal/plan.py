@@ -28,7 +28,7 @@ class Plan:
 
     `cached` are those of the `profiles` that have an answer already, `waiting` those that are out
     in a batch; calls, tokens and dollars are for the others. `refusal` says why the run would not
-    start, where it would not.
+    start, where it would not, and `note` what the plan does not know.
     """
 
     new_files: int
@@ -44,6 +44,7 @@ class Plan:
     cost_usd: float = 0.0
     one_call_a_member_usd: float = 0.0
     refusal: str | None = None
+    note: str | None = None
 
     def as_row(self) -> Row:
         return asdict(self)
@@ -80,7 +81,15 @@ def plan(settings: Settings, *, as_of: str | None, org_ids: Sequence[str]) -> Pl
         for file in files
     ]
     if not settings.warehouse_path.exists():
-        return Plan(len(contents), len(org_ids), 0, settings.chosen_classifier)
+        return Plan(
+            len(contents),
+            len(org_ids),
+            0,
+            settings.chosen_classifier,
+            note="Nothing has been taken in yet: who is a member, what would be asked and what it "
+            "would cost shows once the files are in. The run itself is refused if it would cost "
+            f"more than max_cost_usd = ${settings.max_cost_usd:.2f}.",
+        )
     with Warehouse.of(settings).open() as connection:
         new = [sha for table, sha in contents if sha not in loaded_digests(connection, table)]
         orgs = stored.stored_orgs(connection)
@@ -102,7 +111,16 @@ def plan(settings: Settings, *, as_of: str | None, org_ids: Sequence[str]) -> Pl
         len(orgs),
         sum(org.members for org in orgs),
         settings.chosen_classifier,
+        note=None if is_known and not new else _foreseen_from(snapshot),
         **asking,
+    )
+
+
+def _foreseen_from(snapshot: stored_signals.SnapshotState | None) -> str:
+    when = f"{snapshot.as_of:%Y-%m-%d %H:%M} UTC" if snapshot else "no moment yet"
+    return (
+        f"Worked out from the signals as of {when}. New files and the time since then change who "
+        "is a member and what they did; the run works it out anew before anything is sent."
     )
 
 

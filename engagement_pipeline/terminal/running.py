@@ -181,6 +181,8 @@ def _cause(data: Any) -> str:
     if data.user_failure_data is not None:
         return str(data.user_failure_data.description)
     error = data.error
+    if "DagsterExecutionInterruptedError" in str(error):
+        return "stopped; what was done until then is kept, and the next run goes on from there"
     while error.cause is not None:
         error = error.cause
     # The class's path is for those who read the code, not for those who read the terminal.

@@ -43,19 +43,24 @@ def write_calls(
 
 
 def append_answers(connection: Connection, answers: Sequence[Row]) -> None:
-    """Add answers; one for the same question and moment takes the earlier one's place."""
+    """Add answers; of several for the same question and moment the first stays.
+
+    Labels may have been given by it, and a rerun has to say the same.
+    """
     if not answers:
         return
-    newest = {(row["fingerprint"], row["as_of"]): row for row in answers}
-    connection.execute(
-        f"DELETE FROM {_ANSWERS.full_name} WHERE as_of = $as_of "
+    first = {(row["fingerprint"], row["as_of"]): row for row in reversed(answers)}
+    there = connection.execute(
+        f"SELECT fingerprint, as_of FROM {_ANSWERS.full_name} "
+        "WHERE as_of IN (SELECT unnest($moments)) "
         "AND fingerprint IN (SELECT unnest($fingerprints))",
         {
-            "as_of": answers[0]["as_of"],
-            "fingerprints": [fingerprint for fingerprint, _ in newest],
+            "moments": list({moment for _, moment in first}),
+            "fingerprints": [fingerprint for fingerprint, _ in first],
         },
-    )
-    append(connection, _ANSWERS.full_name, frame_of(_ANSWERS, list(newest.values())))
+    ).fetchall()
+    new = [row for key, row in first.items() if key not in set(there)]
+    append(connection, _ANSWERS.full_name, frame_of(_ANSWERS, new))
 
 
 def _replace_calls(connection: Connection, rows: Sequence[Row]) -> None:
@@ -210,9 +215,22 @@ def asked_in_batches(connection: Connection) -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in rows]
 
 
-def batches_made_for(connection: Connection, *, as_of: datetime) -> int:
-    """How many batches have been made to classify one moment."""
+def batches_in_vain(connection: Connection, *, as_of: datetime) -> dict[str, int]:
+    """By organisation, how many batches for one moment brought no answer to some request."""
     rows = connection.execute(
-        f"SELECT count(*) FROM {_BATCHES.full_name} WHERE as_of = ? AND state <> 'foreign'", [as_of]
+        f"""SELECT org_id, count(DISTINCT batch_key) FROM {_CALLS.full_name}
+            WHERE as_of = ? AND batch_key IS NOT NULL AND outcome IN ('failed', 'malformed')
+            GROUP BY org_id""",
+        [as_of],
     ).fetchall()
-    return int(rows[0][0])
+    return {row[0]: row[1] for row in rows}
+
+
+def orgs_waiting(connection: Connection) -> set[str]:
+    """Organisations about which something is out in a batch that the API has taken."""
+    rows = connection.execute(
+        f"""SELECT DISTINCT c.org_id FROM {_CALLS.full_name} AS c
+            INNER JOIN {_BATCHES.full_name} AS b ON c.batch_key = b.batch_key
+            WHERE c.outcome = 'pending' AND b.state = 'in_progress'"""
+    ).fetchall()
+    return {row[0] for row in rows}

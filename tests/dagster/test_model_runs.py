@@ -177,6 +177,35 @@ def test_a_run_over_its_budget_is_refused_and_the_plan_says_so_beforehand(
     assert affordable.calls > 0
 
 
+def test_a_profile_that_falls_back_is_published_and_keeps_nothing_from_being(
+    home: Path, api: AnthropicApi
+) -> None:
+    settings = _settings(home, orgs=2)
+    api.misbehave(Fault.DIGITS, times=1_000, when=lambda body: org_name(0) in str(body), rows=1)
+    assert run_pipeline(settings, AS_OF).failures == []
+    sources = dict(
+        published(settings, "SELECT source, count(*) FROM marts.member_engagement GROUP BY 1")  # type: ignore[arg-type]
+    )
+    assert sources["fallback"] > 0 < sources["llm"]
+    (row,) = published(
+        settings, "SELECT profiles_cached, profiles_fallen_back > 0 FROM marts.run_costs"
+    )
+    assert row == (0, True)
+
+
+def test_what_a_stopped_run_spent_is_that_runs_cost(home: Path, api: AnthropicApi) -> None:
+    settings = _settings(home)
+    api.misbehave(Fault.UNAUTHORIZED, when=lambda body: org_name(2) in str(body))
+    assert len(run_pipeline(settings, AS_OF).failures) == 1
+    spent = api.billed_usd
+    assert run_pipeline(settings, AS_OF).failures == []
+    costs = published(settings, "SELECT spent_usd FROM marts.run_costs ORDER BY computed_at")
+    assert [cost for (cost,) in costs] == [
+        pytest.approx(spent),
+        pytest.approx(api.billed_usd - spent),
+    ]
+
+
 def test_the_plan_foresees_calls_and_dollars(home: Path, api: AnthropicApi) -> None:
     settings = _settings(home)
     run_pipeline(settings, AS_OF, org_id(0))

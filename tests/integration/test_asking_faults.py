@@ -310,15 +310,16 @@ def test_a_wrong_key_is_told_at_once_and_shown_nowhere(api: AnthropicApi) -> Non
 # The connection
 
 
-def test_a_refused_connection_costs_nothing() -> None:
+def test_an_api_that_is_not_there_costs_nothing_and_ends_the_run_with_its_address() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    asked = ask_model([org_of(1, 10)], url, facts=facts_of(max_attempts=2))
-    assert list(asked.outcome.failed) == ["org-1"]
-    rows = asked.ledger.calls.values()
+    ledger = Recorded()
+    with pytest.raises(StopRunError, match=f"no answer in 2 attempts.* at {url}"):
+        ask_model([org_of(1, 10)], url, facts=facts_of(max_attempts=2), ledger=ledger)
+    rows = ledger.calls.values()
     assert [(row["spent_usd"], row["is_spent_certain"]) for row in rows] == [(0.0, True)] * 2
-    assert asked.ledger.outcomes == ["failed", "failed"]
+    assert ledger.outcomes == ["failed", "failed"]
 
 
 def test_a_reset_after_the_work_counts_what_was_estimated_and_says_so(api: AnthropicApi) -> None:
@@ -385,3 +386,31 @@ def test_a_fifth_of_all_calls_going_wrong_loses_and_repeats_no_answer(api: Anthr
     assert len(asked.fallbacks) < 9
     assert api.totals.calls[Place.MESSAGES] > 100
     check_accounts(api, asked.ledger)
+
+
+def test_an_organisation_that_spoils_every_answer_is_not_asked_again_for_ever(
+    api: AnthropicApi,
+) -> None:
+    spoilt, fine = org_of(1, profiles_of(60)), org_of(2, profiles_of(20, seed=1))
+    name = spoilt.org.name
+    api.misbehave(Fault.DIGITS, times=10_000, when=lambda body: name in str(body), rows=None)
+    asked = ask_model([spoilt, fine], api)
+    assert asked.fallbacks == {question.fingerprint for question in spoilt.questions}
+    about_it = [body for body in api.messages if name in str(body.body)]
+    # The first pack is taken apart down to single rows; the others are asked once each.
+    assert len(about_it) <= 45
+    assert asked.ledger.levels.keys() == {question.fingerprint for question in fine.questions}
+
+
+@pytest.mark.parametrize("seconds", [0, -30])
+def test_a_429_that_asks_for_no_wait_is_waited_for_all_the_same(
+    api: AnthropicApi, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "_FIRST_SECONDS", 0.1)
+    fault = Fault.RATE_LIMITED if seconds == 0 else Fault.RATE_LIMITED_DATE
+    api.misbehave(fault, times=3, retry_after=seconds)
+    org = org_of(1, profiles_of(5))
+    started = time.monotonic()
+    asked = ask_model([org], api)
+    assert asked.outcome.failed == {}
+    assert time.monotonic() - started > 0.3  # 0.05 + 0.1 + 0.2 at the least

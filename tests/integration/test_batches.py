@@ -58,7 +58,10 @@ def _value(settings: Settings, sql: str) -> object:
 def _forget_the_batch(settings: Settings) -> None:
     """As a run leaves it that is killed before it could note that the batch was taken."""
     with duckdb.connect(str(settings.warehouse_path)) as connection:
-        connection.execute("UPDATE scores.llm_batches SET state = 'creating', batch_id = NULL")
+        connection.execute(
+            "UPDATE scores.llm_batches SET state = 'creating', batch_id = NULL, "
+            "created_at = created_at - INTERVAL 5 MINUTE"
+        )
 
 
 def test_one_batch_at_half_the_price_labels_everybody(
@@ -321,3 +324,90 @@ def test_a_batch_over_the_budget_is_refused_before_it_is_sent(
     with pytest.raises(CostRefusedError, match="nothing was sent"):
         ask_and_label(model_settings(settings.home, settings.source_folder), "run")
     assert api.requests == []
+
+
+def test_what_is_out_in_a_batch_is_not_asked_call_by_call_meanwhile(
+    run: Run, settings: Settings, api: AnthropicApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.misbehave(Fault.SERVER_ERROR, times=1, at=Place.BATCH_RETRIEVE)  # no news of it
+    run()
+    monkeypatch.setenv("ENGAGEMENT_CLASSIFIER", "anthropic")
+    direct = model_settings(settings.home, settings.source_folder)
+    assert ask_and_label(direct, "direct").labels.waiting == {org_id(org) for org in range(3)}
+    assert api.messages == []
+    assert ask_and_label(direct, "later").rows.height == MEMBERS
+    assert api.messages == []
+    assert _made(api) == 1
+
+
+def test_organisations_that_were_never_asked_do_not_pay_for_others_batches(
+    settings: Settings, api: AnthropicApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENGAGEMENT_MAX_ATTEMPTS", "2")
+    bold = model_settings(settings.home, settings.source_folder)
+    for number in range(3):  # each run sends one organisation's, and takes in the one before
+        asked = ask_and_label(bold, f"run{number}", only={org_id(number)})
+        assert asked.failed == {}
+    assert _made(api) == 3
+
+
+def test_a_refused_batch_counts_as_no_try(
+    run: Run, api: AnthropicApi, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    monkeypatch.setenv("ENGAGEMENT_MAX_ATTEMPTS", "1")
+    bold = model_settings(settings.home, settings.source_folder)
+    api.misbehave(Fault.UNAUTHORIZED, times=3, at=Place.BATCH_CREATE)
+    for number in range(3):
+        with pytest.raises(StopRunError):
+            ask_and_label(bold, f"run{number}")
+    assert run().failed == {}
+
+
+def test_odd_ends_of_lines_within_a_result_part_nothing(run: Run, api: AnthropicApi) -> None:
+    api.misbehave(Fault.TOO_LONG, at=Place.BATCH_ITEM, text="long \u2028 \x85 \x0b text " * 30)
+    run()
+    assert run().rows.height == MEMBERS
+
+
+def test_results_that_are_gone_are_asked_anew(
+    run: Run, settings: Settings, api: AnthropicApi
+) -> None:
+    run()
+    api.misbehave(Fault.NOT_FOUND, at=Place.BATCH_RESULTS)
+    run()
+    assert stored(settings, "SELECT state FROM scores.llm_batches ORDER BY 1") == [
+        ("collected",),
+        ("in_progress",),
+    ]
+    uncertain = _value(
+        settings, "SELECT sum(spent_usd) FROM scores.llm_calls WHERE NOT is_spent_certain"
+    )
+    assert isinstance(uncertain, float)
+    assert uncertain > 0
+    assert run().rows.height == MEMBERS
+
+
+def test_calls_in_the_words_of_an_older_version_stop_nobody(run: Run, settings: Settings) -> None:
+    run()
+    with duckdb.connect(str(settings.warehouse_path)) as connection:
+        connection.execute("UPDATE scores.llm_calls SET asked = replace(asked, ' =\"', ' older\"')")
+    for _ in range(2):
+        found = run()
+    assert found.rows.height == MEMBERS
+
+
+def test_no_two_calls_of_a_run_have_one_name_and_the_budget_is_the_runs(
+    run: Run, settings: Settings, api: AnthropicApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.misbehave(Fault.DIGITS, at=Place.BATCH_ITEM, times=3, rows=None)
+    run()
+    with duckdb.connect(str(settings.warehouse_path)) as connection:
+        connection.execute("UPDATE scores.llm_batches SET state = 'in_progress'")
+    monkeypatch.setenv("ENGAGEMENT_MAX_COST_USD", "0.02")
+    limited = model_settings(settings.home, settings.source_folder)
+    before = api.billed_usd
+    ask_and_label(limited, "again")
+    ask_and_label(limited, "again")
+    assert api.billed_usd - before <= 0.02
+    names = stored(settings, "SELECT call_id FROM scores.llm_calls GROUP BY 1 HAVING count(*) > 1")
+    assert names == []

@@ -6,6 +6,7 @@ a request is sent is `sending`'s; what is a good answer, `answers`'.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -49,6 +50,11 @@ class _Pack:
     answered: Checked | None = None
 
 
+_HOPELESS_PROFILES = 10
+"""Profiles of one organisation left to the rules, and more than were answered, after which its bad
+rows are not asked again: its description may bring the model to break the rules every time."""
+
+
 class Asker:
     """Works off packs of questions, several calls at a time, in order.
 
@@ -72,6 +78,9 @@ class Asker:
         self._workers = workers
         self._on_progress = on_progress
         self.outcome = AskOutcome()
+        self._answered: Counter[str] = Counter()
+        self._fallen_back: Counter[str] = Counter()
+        self._doubted: dict[str, asyncio.Lock] = {}
 
     async def ask(self, orgs: Iterable[OrgQuestions]) -> AskOutcome:
         """Ask every question.
@@ -126,10 +135,23 @@ class Asker:
         left = self._left(given.questions, checked)
         if not left:
             return
-        if len(left) == 1:
-            await self._alone(given.org, left[0], has_failed_alone=len(given.questions) == 1)
+        org_id = given.org.org_id
+        if self._answered[org_id]:
+            await self._repair(given, checked, left)
+            return
+        # One at a time until anything about the organisation has stood up: where nothing will,
+        # the first pack's repair tells, and the others need none.
+        async with self._doubted.setdefault(org_id, asyncio.Lock()):
+            await self._repair(given, checked, left)
+
+    async def _repair(self, given: _Pack, checked: Checked, left: Sequence[Question]) -> None:
+        if self._is_hopeless(given.org.org_id):
+            for question in left:
+                self._fall_back(given.org, question, "too many bad answers before it")
         elif checked.is_cut:
             await self._bisect(given.org, left)
+        elif len(left) == 1:
+            await self._alone(given.org, left[0], has_failed_alone=len(given.questions) == 1)
         else:
             await self._again(given.org, left)
 
@@ -159,8 +181,16 @@ class Asker:
             if checked is None or not checked.problems:
                 return
             problem = checked.problems[1]
-        self.outcome.unanswered[question.fingerprint] = Unanswered("fallback", problem)
+        self._fall_back(org, question, problem)
+
+    def _fall_back(self, org: OrgContext, question: Question, why: str) -> None:
+        self.outcome.unanswered[question.fingerprint] = Unanswered("fallback", why)
+        self._fallen_back[org.org_id] += 1
         self._on_progress(1)
+
+    def _is_hopeless(self, org_id: str) -> bool:
+        fallen = self._fallen_back[org_id]
+        return fallen >= _HOPELESS_PROFILES and fallen > self._answered[org_id]
 
     async def _ask(
         self, org: OrgContext, questions: Sequence[Question], purpose: str
@@ -173,6 +203,7 @@ class Asker:
                 self.outcome.unanswered[question.fingerprint] = spent
             self._on_progress(len(questions))
             return None
+        self._answered[org.org_id] += len(checked.answers)
         self._on_progress(len(checked.answers))
         return checked
 

@@ -88,7 +88,11 @@ async def take_results(
 def _read(
     call: Call, result: Mapping[str, Any], model: ModelSpec, collected: Collected, now: datetime
 ) -> Writing:
-    thresholds, questions = asked_from_text(call.asked)
+    try:
+        thresholds, questions = asked_from_text(call.asked)
+    except ValueError as error:
+        said = f"asked in a way that is not understood any more: {error}"
+        return Writing(ended=[unanswered(call, "failed", said[:300], now, certain=False)])
     kind = result.get("type")
     if kind == "succeeded":
         try:

@@ -9,6 +9,7 @@ import hashlib
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import anthropic
 
@@ -22,6 +23,7 @@ from engagement_pipeline.scoring.anthropic.batches import (
     BatchLook,
     BatchRequest,
     ForeignResultsError,
+    ResultsGoneError,
     UnreadableResultsError,
     batch_sizes,
     create,
@@ -52,8 +54,10 @@ from engagement_pipeline.scoring.prompt import PROMPT_VERSION
 from engagement_pipeline.scoring.questions import OrgQuestions, Question, fingerprint_for
 
 _LOOKS_FOR_A_LOST_ONE = 3
+_SHOWS_UP_WITHIN = timedelta(minutes=2)
+"""After so long a batch that is not at the API has not been taken."""
+
 _DOWNLOADS = 3
-_RESULTS_A_WRITING = 500
 
 
 class BatchError(RuntimeError):
@@ -126,6 +130,10 @@ class BatchSession:
         found = await self._look_for(batch)
         if found is not None:
             self._adopt(batch, found)
+        elif self.facts.now() - batch["created_at"] < _SHOWS_UP_WITHIN:
+            raise BatchError(
+                "it is not clear yet whether the API took a batch; a later run looks for it again"
+            )
         elif requests := self._again(calls, context_of):
             await self._hand_in(batch, requests)
         else:
@@ -157,6 +165,11 @@ class BatchSession:
                     now=self.facts.now(),
                 )
                 break
+            except ResultsGoneError as error:
+                left = self.ledger.open_calls(batch["batch_key"])
+                self._give_up(batch, left, str(error), state="collected")
+                collected.closed += 1
+                return
             except UnreadableResultsError as error:
                 self.log(str(error))
                 if download == _DOWNLOADS:
@@ -184,10 +197,16 @@ class BatchSession:
             if isinstance(made, BatchLook):
                 self._adopt(batch, made)
                 return made.batch_id
+            if made.may_be_billed:
+                # It may show up at the API later: sent again now, it would be paid twice.
+                raise BatchError(
+                    f"it is not clear whether the API took a batch: {made.message}; it is on "
+                    "record, and a later run looks for it again"
+                )
             if made.stops_the_run or not made.is_retryable:
                 # Surely not taken; nothing of it is to be looked for.
                 calls = self.ledger.open_calls(batch["batch_key"])
-                self._give_up(batch, calls, made.message)
+                self._give_up(batch, calls, made.message, outcome="refused")
                 kind = StopRunError if made.stops_the_run else BatchError
                 raise kind(f"the batch was refused (HTTP {made.status_code}): {made.message}")
             if attempt >= self.facts.max_attempts:
@@ -226,11 +245,17 @@ class BatchSession:
         self.ledger.write([], {**batch, "batch_id": found.batch_id, "state": "in_progress"})
 
     def _give_up(
-        self, batch: Row, calls: Mapping[str, Row], why: str, *, state: str = "failed"
+        self,
+        batch: Row,
+        calls: Mapping[str, Row],
+        why: str,
+        *,
+        state: str = "failed",
+        outcome: str = "failed",
     ) -> None:
         certain = state == "failed"
         ended = [
-            unanswered(call_of(row), "failed", why, self.facts.now(), certain=certain)
+            unanswered(call_of(row), outcome, why, self.facts.now(), certain=certain)
             for row in calls.values()
         ]
         problem = why if ended else None
@@ -244,7 +269,9 @@ class BatchSession:
             raise StopRunError(f"batches cannot be looked at: {found.message}")
         if found.status_code == 404:
             calls = self.ledger.open_calls(batch["batch_key"])
-            self._give_up(batch, calls, "the API does not know the batch any more")
+            # Or not yet this key, or another workspace's: the work may have been done and paid.
+            why = "the API does not know the batch, or does not show it to this key"
+            self._give_up(batch, calls, why, state="collected")
             collected.closed += 1
             return
         self.log(f"batch {batch['batch_id']} cannot be looked at now: {found.message}")
@@ -275,7 +302,10 @@ class BatchSession:
         requests = []
         name = fingerprint_for(self.way.model.name, self.way.model.output_mode)
         for call_id, row in calls.items():
-            _, questions = asked_from_text(row["asked"])
+            try:
+                _, questions = asked_from_text(row["asked"])
+            except ValueError:
+                return []
             org = context_of.get(row["org_id"])
             if org is None or any(name(org, q.profile) != q.fingerprint for q in questions):
                 return []
@@ -331,65 +361,3 @@ def _foreign_row(batch: Row) -> Row:
         "state": "foreign",
         "problem": "taken for a lost one of ours",
     }
-
-
-def take_in(
-    way: Way,
-    facts: RunFacts,
-    ledger: BatchLedger,
-    context_of: Mapping[str, OrgContext],
-    *,
-    log: Callable[[str], None],
-) -> Collected:
-    """See to batches that are out: find the lost, take the results of those that have ended.
-
-    Raises what `BatchSession.take_in` does.
-    """
-
-    async def run() -> Collected:
-        async with way.connection.open() as client:
-            return await BatchSession(client, way, facts, ledger, log).take_in(context_of)
-
-    if not ledger.open_batches():
-        return Collected()
-    return asyncio.run(run())
-
-
-def hand_in(
-    orgs: Sequence[OrgQuestions],
-    way: Way,
-    facts: RunFacts,
-    ledger: BatchLedger,
-    *,
-    log: Callable[[str], None],
-) -> list[str]:
-    """Put the questions in batches and hand them in; gives the API's ids.
-
-    Raises what `BatchSession.submit` does.
-    """
-
-    async def run() -> list[str]:
-        async with way.connection.open() as client:
-            return await BatchSession(client, way, facts, ledger, log).submit(orgs)
-
-    if not any(asked.questions for asked in orgs):
-        return []
-    return asyncio.run(run())
-
-
-def has_news(way: Way, batches: Sequence[Row]) -> bool:
-    """Whether the API has finished one of these batches, or one of them has to be looked for."""
-
-    async def run() -> bool:
-        async with way.connection.open() as client:
-            for batch in batches:
-                if batch["batch_id"] is None:
-                    return True
-                found = await look(client, batch["batch_id"])
-                if isinstance(found, BatchLook) and found.has_ended:
-                    return True
-                if isinstance(found, Failed) and not found.is_retryable:
-                    return True
-        return False
-
-    return bool(batches) and asyncio.run(run())

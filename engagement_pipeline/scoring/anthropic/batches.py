@@ -6,7 +6,7 @@ What goes into a batch, and what its results are worth, is `batch_session`'s.
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anthropic
@@ -27,7 +27,11 @@ class ForeignResultsError(RuntimeError):
 
 
 class UnreadableResultsError(RuntimeError):
-    """A batch's results broke off, or a line of them cannot be read."""
+    """A batch's results cannot be fetched, or broke off."""
+
+
+class ResultsGoneError(RuntimeError):
+    """A batch's results are not to be had any more."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +145,12 @@ async def results(
 
     Raises:
         ForeignResultsError: the API points elsewhere.
-        UnreadableResultsError: the download broke off, or a line cannot be read.
+        ResultsGoneError: there are none any more.
+        UnreadableResultsError: they cannot be fetched, or broke off; what came is given before.
     """
-    if found.results_url is None or not same_origin(found.results_url, base_url):
+    if found.results_url is None:
+        raise ResultsGoneError(f"batch {found.batch_id}: the API has no results of it any more")
+    if not same_origin(found.results_url, base_url):
         raise ForeignResultsError(
             f"batch {found.batch_id}: expected results at {base_url}, found "
             f"{found.results_url!r}; nothing was fetched, since the key would go along"
@@ -153,31 +160,46 @@ async def results(
         response = await client.get(path, cast_to=httpx2.Response)
         text = response.content.decode()
     except (anthropic.APIError, httpx2.HTTPError, UnicodeDecodeError) as error:
+        if isinstance(error, anthropic.APIStatusError) and error.status_code in (404, 410):
+            raise ResultsGoneError(f"batch {found.batch_id}: results: {error.message}") from None
         raise UnreadableResultsError(
             f"batch {found.batch_id}: the results cannot be fetched: {error}"
         ) from None
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            if not isinstance(row["custom_id"], str) or not isinstance(row["result"], dict):
-                raise ValueError("no result")
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise UnreadableResultsError(
-                f"batch {found.batch_id}: line {number} of the results cannot be read"
-            ) from None
-        yield row
+    # At line feeds alone: JSON may hold other ends of lines in its strings as they are.
+    *lines, rest = text.split("\n")
+    for line in (*lines, rest):
+        row = _result(line)
+        if row is not None:
+            yield row
+    if rest.strip() and _result(rest) is None:
+        raise UnreadableResultsError(
+            f"batch {found.batch_id}: the results break off in line {len(lines) + 1}, which "
+            "cannot be read"
+        )
+
+
+def _result(line: str) -> dict[str, Any] | None:
+    """A line of the results; None where it is none, whose request then has no result."""
+    try:
+        row = json.loads(line)
+        if isinstance(row["custom_id"], str) and isinstance(row["result"], dict):
+            return dict(row)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return None
 
 
 def _look(found: Any) -> BatchLook:
     if not isinstance(found, dict) or not isinstance(found.get("id"), str):
         raise ValueError("expected a batch")
-    counts = found.get("request_counts") or {}
+    counts, made = found.get("request_counts"), found.get("created_at")
+    if not isinstance(counts, dict) or not isinstance(made, str):
+        raise ValueError("expected a batch with request_counts and created_at")
+    created_at = datetime.fromisoformat(made)
     return BatchLook(
         found["id"],
         found.get("processing_status") == "ended",
         found.get("results_url"),
         sum(count for count in counts.values() if isinstance(count, int)),
-        datetime.fromisoformat(str(found["created_at"])),
+        created_at.replace(tzinfo=created_at.tzinfo or UTC),
     )

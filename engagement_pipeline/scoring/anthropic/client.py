@@ -184,9 +184,7 @@ def failure_of(error: Exception) -> Failed:
     if isinstance(error, anthropic.APIStatusError):
         return _refusal(error)
     cause = error.__cause__ or error
-    was_sent = not isinstance(
-        cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout
-    )
+    was_sent = not isinstance(cause, _BEFORE_SENDING)
     return Failed(
         "lost" if was_sent else "failed",
         f"{type(cause).__name__}: {cause or error}"[:_MESSAGE_CHARACTERS],

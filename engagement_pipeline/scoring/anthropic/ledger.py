@@ -168,8 +168,17 @@ def asked_as_text(thresholds: Thresholds, questions: Sequence[Question]) -> str:
     return json.dumps({"thresholds": asdict(thresholds), "rows": rows}, separators=(",", ":"))
 
 
+def fingerprints_in(text: str) -> list[str]:
+    """The fingerprints in `asked_as_text`'s text, also of one that was written long ago."""
+    return [fingerprint for fingerprint, _ in json.loads(text)["rows"]]
+
+
 def asked_from_text(text: str) -> tuple[Thresholds, list[Question]]:
-    """The thresholds and the questions of `asked_as_text`."""
+    """The thresholds and the questions of `asked_as_text`.
+
+    Raises:
+        ValueError: it was written when profiles were made otherwise.
+    """
     found = json.loads(text)
     questions = [Question(fingerprint, Profile(profile)) for fingerprint, profile in found["rows"]]
     return Thresholds(**found["thresholds"]), questions

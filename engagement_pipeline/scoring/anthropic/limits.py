@@ -123,7 +123,10 @@ class RateLimiter:
             used: what it counted for; None where nobody knows.
         """
         self._fill()
-        need = self._in_flight.pop(place, None)
+        need = self._in_flight.get(place)
+        if need is not None:
+            # The place itself is free only when its answer has been seen to.
+            self._in_flight[place] = Need(0, 0, 0)
         if need is not None and used is not None:
             for name, amount in _amounts(need).items():
                 self._buckets[name].level += amount - _amounts(used)[name]

@@ -4,8 +4,10 @@ A model that is not here can be added in `engagement.toml` under `[models."its-i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 OutputMode = Literal["tool", "json"]
 
@@ -121,19 +123,32 @@ def model_spec(
     return _described(name, {**vars(spec), "output_mode": output_mode})
 
 
+class _Described(BaseModel):
+    """A model's entry in the settings."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    input_usd: float = Field(ge=0, allow_inf_nan=False)
+    output_usd: float = Field(ge=0, allow_inf_nan=False)
+    output_mode: OutputMode = "tool"
+    must_disable_thinking: bool = False
+    min_cacheable_tokens: int = Field(4_096, ge=0)
+    token_factor: float = Field(1.0, gt=0, le=100, allow_inf_nan=False)
+
+
+_OPTIONAL = sorted(n for n, field in _Described.model_fields.items() if not field.is_required())
+
+
 def _described(name: str, given: Mapping[str, Any]) -> ModelSpec:
-    known = {field.name for field in fields(ModelSpec)}
     entries = {key: value for key, value in given.items() if key != "name"}
-    stray = sorted(set(entries) - known)
-    missing = sorted({"input_usd", "output_usd"} - set(entries))
-    if stray or missing:
-        raise UnknownModelError(
-            f'models."{name}": expected input_usd and output_usd, and of '
-            f"{', '.join(sorted(known - {'name'}))} what differs; found "
-            f"{', '.join(stray) or 'no'} {'besides' if stray else ', '.join(missing)}"
+    try:
+        return ModelSpec(name=name, **_Described.model_validate(entries).model_dump())
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']} (found {e['input']!r})"
+            for e in error.errors()
         )
-    if entries.get("output_mode", "tool") not in ("tool", "json"):
         raise UnknownModelError(
-            f'models."{name}".output_mode: expected tool or json, found {entries["output_mode"]!r}'
-        )
-    return ModelSpec(name=name, **entries)
+            f'models."{name}": {wrong}. Expected are input_usd and output_usd, and where they '
+            f"differ from the default {', '.join(_OPTIONAL)}."
+        ) from None

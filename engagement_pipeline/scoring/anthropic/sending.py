@@ -55,6 +55,7 @@ class RunFacts:
         seed: of the jitter, and of the order in which rows are asked again.
         max_attempts: how often one request is sent at most.
         now: the wall clock, for the ledger and for dates in headers.
+        phase: the part of the run that the calls belong to; numbers begin anew in each.
     """
 
     run_id: str
@@ -63,6 +64,7 @@ class RunFacts:
     seed: int
     max_attempts: int
     now: Callable[[], datetime]
+    phase: str = "ask"
 
 
 @dataclass
@@ -73,6 +75,7 @@ class Sender:
         output_a_profile: output tokens that an answer takes a profile, learned as answers come.
         input_factor: input tokens the API counts, as a multiple of our estimate, learned alike.
         stopped_by: why nothing more is sent, once that is so.
+        has_heard: whether the API has said anything yet.
     """
 
     client: anthropic.AsyncAnthropic
@@ -85,6 +88,7 @@ class Sender:
     output_a_profile: float | None = None
     input_factor: float = 1.0
     stopped_by: StopRunError | None = None
+    has_heard: bool = False
     _chance: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
@@ -108,16 +112,24 @@ class Sender:
             if isinstance(found, Checked):
                 return found
             if found.stops_the_run:
-                self.stopped_by = StopRunError(_said(found, "the model cannot be asked"))
-                self.limiter.end()  # a pause, too: a spend limit is a 429
-                raise self.stopped_by
+                raise self._stop(_said(found, "the model cannot be asked"))
             if found.is_too_large:
                 return _unanswered(questions, "too large")
             if not found.is_retryable:
                 raise OrgFailedError(_said(found, "the API refuses what was asked"))
             if attempt >= self.facts.max_attempts:
-                raise OrgFailedError(_said(found, f"the API gave no answer in {attempt} attempts"))
+                said = _said(found, f"the API gave no answer in {attempt} attempts")
+                if found.outcome == "failed" and found.status_code is None and not self.has_heard:
+                    # Nobody is there: the other organisations would find out one by one.
+                    raise self._stop(f"{said}, at {self.client.base_url}")
+                raise OrgFailedError(said)
             await self._wait(found, attempt)
+
+    def _stop(self, why: str) -> StopRunError:
+        """Let nothing more be sent, by whichever worker."""
+        self.stopped_by = StopRunError(why)
+        self.limiter.end()  # pauses, too: a spend limit is a 429, which may ask for a long one
+        return self.stopped_by
 
     async def _attempt(
         self,
@@ -141,11 +153,12 @@ class Sender:
                 started = time.monotonic()
                 found = await self._send(params)
                 took = time.monotonic() - started
+                self.has_heard |= found.status_code is not None
                 if isinstance(found, Failed):
                     spent = call.estimated_usd if found.may_be_billed else 0.0
                     used = None if found.may_be_billed else Need(0, 0)
                     self.limiter.settle(place, found.headers, used)
-                    self._take_note(found)
+                    self._take_note(found, call.attempt)
                     await self._write_failure(call, found, spent, took)
                     return found
                 spent = self.model.cost_usd(found.usage)
@@ -202,17 +215,19 @@ class Sender:
         )
         await self.ledger.write(writing)
 
-    def _take_note(self, found: Failed) -> None:
+    def _take_note(self, found: Failed, attempt: int) -> None:
         if found.status_code == 429:
-            asked = retry_after_seconds(found.headers, self.facts.now())
-            self.limiter.pause(asked if asked is not None else backoff_seconds(1, self._chance))
+            # Also where it asks for no wait at all, or for one until a moment that is past by our
+            # clock: attempts in a row would be refused in a row.
+            asked = retry_after_seconds(found.headers, self.facts.now()) or 0.0
+            self.limiter.pause(max(asked, backoff_seconds(attempt, self._chance)))
         if found.status_code == 529:
             self.limiter.overloaded()
 
     async def _wait(self, found: Failed, attempt: int) -> None:
-        asked = retry_after_seconds(found.headers, self.facts.now())
-        if found.status_code == 429 and asked is not None:
+        if found.status_code == 429:
             return  # the pause that all workers keep is this one's as well
+        asked = retry_after_seconds(found.headers, self.facts.now())
         wait = backoff_seconds(attempt, self._chance)
         await self.limiter.rest(max(wait, asked or 0.0))
 
@@ -238,7 +253,7 @@ class Sender:
     ) -> Call:
         self.calls += 1
         return Call(
-            call_id=f"{self.facts.run_id}:{self.calls}",
+            call_id=f"{self.facts.run_id}:{self.facts.phase}:{self.calls}",
             run_id=self.facts.run_id,
             as_of=self.facts.as_of,
             org_id=org.org_id,
@@ -320,9 +335,10 @@ def _used(usage: Usage) -> Need:
 
 
 def _said(found: Failed, what: str) -> str:
+    hint = " (see ANTHROPIC_API_KEY)" if found.status_code in (401, 403) else ""
     status = f" (HTTP {found.status_code})" if found.status_code else ""
     request = f", request {found.request_id}" if found.request_id else ""
-    return f"{what}{status}: {found.message}{request}"
+    return f"{what}{status}: {found.message}{hint}{request}"
 
 
 def _unanswered(questions: Sequence[Question], problem: str) -> Checked:

@@ -65,10 +65,15 @@ def test_the_output_mode_asked_for_wins_over_the_models_own() -> None:
 @pytest.mark.parametrize(
     ("described", "words"),
     [
-        ({"input_usd": 1}, "output_usd"),
-        ({}, "input_usd, output_usd"),
-        ({"input_usd": 1, "output_usd": 1, "prize": 9}, "prize besides"),
+        ({"input_usd": 1}, "output_usd: Field required"),
+        ({}, "input_usd: Field required"),
+        ({"input_usd": 1, "output_usd": 1, "prize": 9}, "prize: Extra inputs"),
         ({"input_usd": 1, "output_usd": 1, "output_mode": "xml"}, "found 'xml'"),
+        ({"input_usd": "3", "output_usd": 1}, "input_usd: .*found '3'"),
+        ({"input_usd": -1, "output_usd": 1}, "input_usd: .*found -1"),
+        ({"input_usd": float("nan"), "output_usd": 1}, "input_usd: .*found nan"),
+        ({"input_usd": 1, "output_usd": 1, "token_factor": 0}, "token_factor: .*found 0"),
+        ({"input_usd": 1, "output_usd": 1, "must_disable_thinking": "no"}, "found 'no'"),
     ],
 )
 def test_a_bad_description_is_an_error_that_says_what_is_wrong(
