@@ -148,10 +148,10 @@ class Asker:
         if self._is_hopeless(given.org.org_id):
             for question in left:
                 self._fall_back(given.org, question, "too many bad answers before it")
-        elif checked.is_cut:
-            await self._bisect(given.org, left)
         elif len(left) == 1:
             await self._alone(given.org, left[0], has_failed_alone=len(given.questions) == 1)
+        elif checked.is_cut:
+            await self._bisect(given.org, left)
         else:
             await self._again(given.org, left)
 
