@@ -97,17 +97,7 @@ def classify_orgs(
     settings = pipeline.settings()
     computed_at = run_start(context)
     with pipeline.warehouse().open() as connection:
-        snapshot = stored_signals.snapshot(connection)
-        if snapshot is None:
-            raise NoSignalsError(
-                f"{settings.warehouse_path}: signals.snapshot: expected one row, found none. "
-                "Run the job `refresh` first."
-            )
-        if pipeline.as_of and pipeline.moment(computed_at) != snapshot.as_of:
-            raise OtherMomentError(
-                f"as_of: expected {snapshot.as_of.isoformat()}, which is what the signals now "
-                f"describe, found {pipeline.as_of}. Run the job `refresh` for that moment first."
-            )
+        snapshot = _snapshot(connection, pipeline, computed_at)
         orgs = stored.stored_orgs(connection)
         sync_partitions(context.instance, [org.org_id for org in orgs])
         asked = _asked_orgs(context, pipeline, orgs)
@@ -145,6 +135,24 @@ def classify_orgs(
             },
         )
         yield drift_check(drift)
+
+
+def _snapshot(
+    connection: Connection, pipeline: PipelineResource, computed_at: datetime
+) -> stored_signals.SnapshotState:
+    """What the signals describe, if they are there and describe the moment asked for."""
+    snapshot = stored_signals.snapshot(connection)
+    if snapshot is None:
+        raise NoSignalsError(
+            f"{pipeline.settings().warehouse_path}: signals.snapshot: expected one row, found "
+            "none. Run the job `refresh` first."
+        )
+    if pipeline.as_of and pipeline.moment(computed_at) != snapshot.as_of:
+        raise OtherMomentError(
+            f"as_of: expected {snapshot.as_of.isoformat()}, which is what the signals now "
+            f"describe, found {pipeline.as_of}. Run the job `refresh` for that moment first."
+        )
+    return snapshot
 
 
 def drift_check(drift: pl.DataFrame) -> dg.AssetCheckResult:

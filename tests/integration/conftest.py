@@ -120,6 +120,7 @@ def _add_scores(world: World, dice: random.Random) -> None:
                 "run_number": number,
             }
         )
+    _ask_a_model(world, dice)
     for org_id in (STEADY, BUSY, FAILED, SPARSE, EMPTIED, NEVER_SCORED, GONE):
         for moment in _moments(org_id):
             is_empty = org_id == EMPTIED and moment >= SHOWN
@@ -136,6 +137,52 @@ def _add_scores(world: World, dice: random.Random) -> None:
                 "timezone": "UTC",
             }
         )
+
+
+def _ask_a_model(world: World, dice: random.Random) -> None:
+    """Three runs that a model classified: with calls of all kinds, with a lost one, with none."""
+    table = contract("scores.llm_runs")
+    counts = [column.name for column in table.columns if column.sql_type == "BIGINT"]
+    for number, outcomes in enumerate((("answered", "partly", "failed", "lost"), ("lost",), ())):
+        run_id = f"asking-{number}"
+        world.rows("scores.llm_runs").append(
+            {
+                "run_id": run_id,
+                "as_of": SHOWN,
+                "classifier": "anthropic",
+                "model": "a-model",
+                **{name: dice.randrange(50) for name in counts},
+                "estimated_usd": 0.25,
+                "one_call_a_member_usd": 0.5,
+                "computed_at": PUBLISHED_AT,
+            }
+        )
+        for call, outcome in enumerate(outcomes):
+            world.rows("scores.llm_calls").append(_call(run_id, call, outcome))
+
+
+def _call(run_id: str, number: int, outcome: str) -> Row:
+    return {
+        "call_id": f"{run_id}:{number}",
+        "run_id": run_id,
+        "as_of": SHOWN,
+        "org_id": STEADY,
+        "classifier": "anthropic",
+        "model": "a-model",
+        "prompt_version": "a-prompt",
+        "purpose": "first" if number else "again",
+        "attempt": 1 + number % 2,
+        "profiles": 10,
+        "asked": "{}",
+        "outcome": outcome,
+        "answers": 10,
+        **dict.fromkeys(("input_tokens", "output_tokens"), 100 + number),
+        **dict.fromkeys(("cache_write_tokens", "cache_read_tokens"), number),
+        "estimated_usd": 0.01,
+        "spent_usd": 0.25 * number,
+        "is_spent_certain": outcome != "lost",
+        "started_at": PUBLISHED_AT,
+    }
 
 
 def _org_run(org_id: str, moment: datetime, members: int) -> Row:

@@ -36,7 +36,7 @@ class Whole:
 
 @pytest.fixture
 def api() -> Iterator[AnthropicApi]:
-    with AnthropicApi(latency_seconds=0.01, is_recording=False) as server:
+    with AnthropicApi(latency_seconds=0.005, is_recording=False) as server:
         yield server
 
 
@@ -65,8 +65,9 @@ def _undisturbed(prepared: Path, home: Path, api: AnthropicApi) -> Whole:
     return Whole(api.billed_usd - before, time.monotonic() - started, *_levels_and_answers(home))
 
 
+@pytest.mark.parametrize("seed", [1, 2])
 def test_thirty_killed_passes_pay_two_in_a_hundred_more_at_most_and_say_the_same(
-    prepared: Path, tmp_path: Path, api: AnthropicApi, monkeypatch: pytest.MonkeyPatch
+    prepared: Path, tmp_path: Path, api: AnthropicApi, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     use_model(
         monkeypatch,
@@ -81,9 +82,9 @@ def test_thirty_killed_passes_pay_two_in_a_hundred_more_at_most_and_say_the_same
     # A fork server has the modules loaded, and none of the threads that a fork of ours would lack.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.asked_home"])
-    dice = random.Random(30)
+    dice = random.Random(seed)
     cut_off = 0
-    for kill in range(KILLS):
+    for kill in range(KILLS // 2):
         home = copy_home(prepared, tmp_path / f"kill{kill}")
         monkeypatch.setenv("ENGAGEMENT_HOME", str(home))
         before = api.billed_usd
@@ -97,7 +98,7 @@ def test_thirty_killed_passes_pay_two_in_a_hundred_more_at_most_and_say_the_same
         booked = stored(model_settings(home, home), "SELECT sum(spent_usd) FROM scores.llm_calls")
         assert api.billed_usd - before == pytest.approx(booked[0][0], rel=0.02)
     # Most of the kills must have hit a pass at work, or nothing was shown.
-    assert cut_off >= KILLS // 2
+    assert cut_off >= KILLS // 4
 
 
 def _killed(

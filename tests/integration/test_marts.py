@@ -470,13 +470,14 @@ def test_data_quality_has_a_total_per_ingestion_and_a_row_per_reason(
 # --- all of them --------------------------------------------------------------------------------
 
 
-def test_before_the_first_scoring_only_data_quality_has_rows(
+def test_before_the_first_scoring_only_data_quality_and_costs_have_rows(
     make_seeded_world: Callable[[int], Any], build_marts: Build
 ) -> None:
     world = make_seeded_world(4)
     del world.tables["scores.scoring_runs"]
     rows = {mart.full_name: mart.rows for mart in build_marts(world).marts}
     assert rows.pop("marts.data_quality") > 0
+    assert rows.pop("marts.run_costs") == 3
     assert set(rows.values()) == {0}
 
 
