@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.varied_source import AS_OF, write_varied_source
@@ -11,6 +12,11 @@ for _variable in [name for name in os.environ if name.startswith("ANTHROPIC_")]:
     del os.environ[_variable]
 # A proxy of the machine's must not be asked for the loopback servers of the tests.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+
+
+# How long an example takes is the machine's affair; no test is a timed one.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
