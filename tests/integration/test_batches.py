@@ -396,18 +396,15 @@ def test_calls_in_the_words_of_an_older_version_stop_nobody(run: Run, settings: 
     assert found.rows.height == MEMBERS
 
 
-def test_no_two_calls_of_a_run_have_one_name_and_the_budget_is_the_runs(
-    run: Run, settings: Settings, api: AnthropicApi, monkeypatch: pytest.MonkeyPatch
+def test_no_two_calls_of_a_run_that_mends_and_asks_have_one_name(
+    settings: Settings, api: AnthropicApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api.misbehave(Fault.DIGITS, at=Place.BATCH_ITEM, times=3, rows=None)
-    run()
-    with duckdb.connect(str(settings.warehouse_path)) as connection:
-        connection.execute("UPDATE scores.llm_batches SET state = 'in_progress'")
-    monkeypatch.setenv("ENGAGEMENT_MAX_COST_USD", "0.02")
-    limited = model_settings(settings.home, settings.source_folder)
-    before = api.billed_usd
-    ask_and_label(limited, "again")
-    ask_and_label(limited, "again")
-    assert api.billed_usd - before <= 0.02
-    names = stored(settings, "SELECT call_id FROM scores.llm_calls GROUP BY 1 HAVING count(*) > 1")
-    assert names == []
+    api.misbehave(Fault.DIGITS, at=Place.BATCH_ITEM, rows=None)
+    ask_and_label(settings, "first", only={org_id(0)})
+    monkeypatch.setenv("ENGAGEMENT_CLASSIFIER", "anthropic")
+    direct = model_settings(settings.home, settings.source_folder)
+    assert ask_and_label(direct, "both").rows.height == MEMBERS
+    names = stored(settings, "SELECT call_id FROM scores.llm_calls WHERE run_id = 'both'")
+    assert len(names) == len(set(names)) == len(api.messages)
+    orgs = stored(settings, "SELECT DISTINCT org_id FROM scores.llm_calls WHERE run_id = 'both'")
+    assert len(orgs) == 3  # one mended, two asked

@@ -7,7 +7,7 @@ caller's: it gives a function that writes some of them, all or none.
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -47,19 +47,6 @@ class BatchLedger(Protocol):
 
     def known_batch_ids(self) -> set[str]:
         """Every batch of the API's that we know to be ours, or not to be."""
-
-
-@dataclass
-class MemoryLedger:
-    """Keeps everything for as long as the process lives, where nothing has to outlive it."""
-
-    calls: dict[str, Row] = field(default_factory=dict)
-    answers: list[Row] = field(default_factory=list)
-
-    async def write(self, writing: Writing) -> None:
-        for row in (*writing.begun, *writing.ended):
-            self.calls[row["call_id"]] = row
-        self.answers += writing.answers
 
 
 class GroupCommitLedger:
