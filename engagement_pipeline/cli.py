@@ -22,9 +22,15 @@ app = typer.Typer(
     add_completion=False,
 )
 override_app = typer.Typer(help="Set, clear and list overrides of levels.", no_args_is_help=True)
+vocabulary_app = typer.Typer(
+    help="Values that no vocabulary knows, and what they mean.", no_args_is_help=True
+)
 db_app = typer.Typer(help="The warehouse file.", no_args_is_help=True)
 app.add_typer(override_app, name="override")
+app.add_typer(vocabulary_app, name="vocabulary")
+loops_app = typer.Typer(help="What the pipeline learns from what happened.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
+app.add_typer(loops_app, name="loops")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 # Every command takes it: `main` shows the traceback, also of those that do nothing with it.
@@ -243,6 +249,34 @@ def eval_command(
     showing.table(disagreements, title="Differs from what people expect")
 
 
+AsOfOption = Annotated[
+    str | None,
+    typer.Option(callback=_moment, help="The moment to learn for, ISO 8601; default: now."),
+]
+
+
+@app.command(name="tune-engagement")
+def tune_engagement(as_of: AsOfOption = None, is_json: Json = False, debug: Debug = False) -> None:
+    """Learn from what was read, accepted and answered; plan digests; publish."""
+    _tune("tune_engagement", as_of, is_json, debug)
+
+
+@app.command(name="tune-thresholds")
+def tune_thresholds(as_of: AsOfOption = None, is_json: Json = False, debug: Debug = False) -> None:
+    """Learn from overrides where levels should begin; publish."""
+    _tune("tune_thresholds", as_of, is_json, debug)
+
+
+@loops_app.command("status")
+def loops_status(
+    org: Annotated[str | None, typer.Option(help="Only this organisation, loop by loop.")] = None,
+    is_json: Json = False,
+    _debug: Debug = False,
+) -> None:
+    """Where each loop stands: signals, what was learned, and who used it last."""
+    _loop_status(load_settings(), org, is_json)
+
+
 @app.command(name="settings")
 def settings_command(is_json: Json = False, _debug: Debug = False) -> None:
     """Every setting, its value, and where that came from."""
@@ -311,6 +345,54 @@ def override_list(
     _show(reading.overrides(load_settings(), org), "Overrides in force", is_json)
 
 
+@vocabulary_app.command("list")
+def vocabulary_list(is_json: Json = False, _debug: Debug = False) -> None:
+    """Values that rows were quarantined for, the term nearest to each, and what was accepted."""
+    from engagement_pipeline.terminal import vocabulary
+
+    found = vocabulary.listed(load_settings())
+    if is_json:
+        showing.as_json(found)
+        return
+    showing.table(found["candidates"], title="Values that are not known")
+    showing.table(found["mappings"], title="What was said that values mean")
+
+
+@vocabulary_app.command("accept")
+def vocabulary_accept(
+    column: Annotated[
+        str, typer.Argument(metavar="TABLE.COLUMN", help="Such as attendance.status.")
+    ],
+    value: Annotated[str, typer.Argument(help="The value, as the files have it.")],
+    term: Annotated[str, typer.Argument(help="The known term that it means.")],
+    org: Annotated[
+        str | None, typer.Option("--org", help="Only this organisation means it so; default: all.")
+    ] = None,
+    is_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say what a value means; the rows that were quarantined for it load at the next run."""
+    from engagement_pipeline.loops.vocabulary import VocabularyError
+    from engagement_pipeline.terminal import vocabulary
+
+    settings = load_settings()
+    try:
+        mapping = vocabulary.check(settings, column, value, term, org)
+    except VocabularyError as error:
+        raise typer.BadParameter(str(error)) from None
+    run = vocabulary.accept(settings, column, value, term, org, is_verbose=debug)
+    if run.failures:
+        raise RunFailedError("\n".join(run.failures))
+    if is_json:
+        showing.as_json(mapping)
+        return
+    whose = f"in {org}" if org else "everywhere"
+    showing.note(
+        f"{column}: {mapping['value']} means {mapping['term']} {whose}. Rows that were quarantined "
+        "for it load at the next run."
+    )
+
+
 @db_app.command("upgrade")
 def db_upgrade(is_json: Json = False, _debug: Debug = False) -> None:
     """Bring the warehouse up to this version's schema."""
@@ -347,6 +429,37 @@ def _override(
     outcome = daily.override(load_settings(), job_name, op, config, is_verbose=debug)
     if outcome.failures:
         raise RunFailedError("\n".join(outcome.failures))
+
+
+def _tune(job_name: str, as_of: str | None, is_json: bool, debug: bool) -> None:
+    from engagement_pipeline.terminal import learning
+
+    settings = load_settings()
+    outcome = learning.tune(settings, job_name, as_of=as_of, is_verbose=debug)
+    if not settings.loops_enabled:
+        if is_json:
+            showing.as_json([])
+        else:
+            showing.note("LOOPS_ENABLED is not `true`: nothing was recorded, learned or used.")
+    elif outcome.jobs[-1].job_name == "publish" and outcome.jobs[-1].is_success:
+        _loop_status(settings, None, is_json)
+    if outcome.failures:
+        raise RunFailedError("\n".join(outcome.failures))
+
+
+def _loop_status(settings: Settings, org: str | None, is_json: bool) -> None:
+    from engagement_pipeline.terminal import learning
+
+    rows = learning.status(settings, org)
+    if is_json:
+        showing.as_json(rows)
+        return
+    if org is None:
+        showing.table(learning.by_archetype(rows), title="Organisations by where each loop stands")
+    else:
+        showing.table(rows, title=f"Loops of {org}")
+    if not settings.loops_enabled:
+        showing.note("LOOPS_ENABLED is not `true`: the loops are off.")
 
 
 def _show_outcome(settings: Settings, outcome: Any, is_json: bool) -> None:

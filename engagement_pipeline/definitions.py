@@ -5,6 +5,8 @@ import dagster as dg
 from engagement_pipeline.defs.gate import gate
 from engagement_pipeline.defs.ingest import JOURNAL, ingest
 from engagement_pipeline.defs.jobs import JOBS
+from engagement_pipeline.defs.loops import WRITTEN_ALONG as WRITTEN_BY_LOOPS
+from engagement_pipeline.defs.loops import loops
 from engagement_pipeline.defs.marts import publish_marts
 from engagement_pipeline.defs.resources import PipelineResource
 from engagement_pipeline.defs.schedules import SCHEDULES
@@ -21,10 +23,12 @@ def build_defs(**resource_overrides: object) -> dg.Definitions:
             member_signals_asset,
             classify_orgs,
             override_history,
+            loops,
             publish_marts,
             gate,
             *JOURNAL,
             *WRITTEN_ALONG,
+            *WRITTEN_BY_LOOPS,
         ],
         jobs=JOBS,  # type: ignore[arg-type]
         schedules=SCHEDULES,

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import polars as pl
 
-from engagement_pipeline.defs.asking import Asking, ModelLabels, context_of
-from engagement_pipeline.defs.classifying import thresholds_of
+from engagement_pipeline.defs.asking import Asking, ModelLabels
+from engagement_pipeline.defs.guidance import guides_at
 from engagement_pipeline.defs.model import model_classifier
 from engagement_pipeline.scoring.org_scoring import score_org
 from engagement_pipeline.settings import Settings
@@ -48,8 +48,9 @@ def ask_and_label(
     settings: Settings, run_id: str, *, as_of: datetime = AS_OF, only: Collection[str] = ()
 ) -> Asked:
     """Ask whatever has no answer yet, and write the levels of every organisation, or some."""
-    defaults, now = thresholds_of(settings), datetime.now(UTC)
+    now = datetime.now(UTC)
     with Warehouse.of(settings).open() as connection:
+        guides = guides_at(connection, settings, as_of=as_of)
         orgs = [o for o in stored.stored_orgs(connection) if not only or o.org_id in only]
         labels = Asking(
             logging.getLogger("asked"),  # type: ignore[arg-type]
@@ -59,7 +60,7 @@ def ask_and_label(
             run_id,
             as_of,
             now,
-        ).prepare(orgs, defaults)
+        ).prepare(orgs, guides)
         classifier = labels.answers_for(connection, settings, [o.org_id for o in orgs], as_of)
         frames, runs = [], []
         for org in orgs:
@@ -67,9 +68,7 @@ def ask_and_label(
                 continue
             signals = stored.signals_of(connection, [org.org_id])[org.org_id]
             frames.append(
-                score_org(
-                    context_of(org, defaults), signals, classifier, as_of=as_of, computed_at=now
-                )
+                score_org(guides.context_of(org), signals, classifier, as_of=as_of, computed_at=now)
             )
             runs.append(stored.OrgRun(org.org_id, "classified", frames[-1].height, "digest"))
         stored.write_levels(connection, frames, runs, as_of=as_of, computed_at=now)

@@ -10,6 +10,9 @@ import pytest
 from engagement_pipeline.settings import Settings, load_settings
 from engagement_pipeline.terminal import daily
 from engagement_pipeline.terminal.running import dagster_instance, run_job
+from tests.dagster_records import keep_engines
+
+keep_engines()
 
 # When something was written is the clock's, and no two runs share it.
 CLOCK_COLUMNS = {"computed_at", "ingested_at", "recorded_at", "run_id"}

@@ -3,7 +3,16 @@
 Importing the package registers every contract. Look one up with `contract("raw.attendance")`.
 """
 
-from engagement_pipeline.contracts import inputs, journal, llm, marts, scores, signals
+from engagement_pipeline.contracts import (
+    inputs,
+    journal,
+    llm,
+    loop_marts,
+    loops,
+    marts,
+    scores,
+    signals,
+)
 from engagement_pipeline.contracts.contract import (
     Column,
     Contract,
@@ -21,6 +30,8 @@ __all__ = [
     "inputs",
     "journal",
     "llm",
+    "loop_marts",
+    "loops",
     "marts",
     "scores",
     "signals",

@@ -62,6 +62,11 @@ class MemberEngagement(Signals):
         "When it ends by itself; null: never.", nullable=True, may_be_future=True
     )
     is_stale_override: bool = flag("Whether it is older than 90 days and never expires.")
+    flag_severity: str = word(
+        "How grave it is, where the effective level is `at_risk`; null otherwise.",
+        vocabulary.FLAG_SEVERITIES,
+        nullable=True,
+    )
     model_version: str = identifier("The model, or the version of the rules.")
     prompt_version: str = identifier("The prompt, or the version of the templates.")
     classified_at: Instant = instant(

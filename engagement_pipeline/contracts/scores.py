@@ -32,6 +32,11 @@ class Classifications(Signals):
     source: str = word("Where the level came from.", vocabulary.LABEL_SOURCES)
     admin_explanation: str = text("Why, for the organisation's admins.")
     user_explanation: str = text("What the member may read of it.")
+    flag_severity: str = word(
+        "How grave an at-risk flag on the member would be; null in rows older than this column.",
+        vocabulary.FLAG_SEVERITIES,
+        nullable=True,
+    )
     fingerprint: str = identifier("Sha256 of all that could change the label.")
     model_version: str = identifier("The model, or the version of the rules.")
     prompt_version: str = identifier("The prompt, or the version of the templates.")

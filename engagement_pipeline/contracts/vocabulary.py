@@ -73,3 +73,60 @@ ORG_SETTING_BOUNDS: Mapping[str, tuple[int, int]] = {
 
 ORG_SETTINGS = tuple(ORG_SETTING_BOUNDS)
 """The settings that an organisation may set for itself."""
+
+ARCHETYPES = ("suggestion", "prediction", "vocabulary", "threshold", "ranking", "engagement")
+"""The six loops, by what they learn from, in the order of their numbers."""
+
+SIGNAL_KINDS = (
+    "ACCEPT",
+    "REJECT",
+    "OUTCOME",
+    "UNKNOWN_VALUE",
+    "OVERRIDE",
+    "RESPONSE",
+    "SILENCE",
+    "ENGAGE",
+)
+"""What a loop signal can tell of.
+
+A level that was left to stand or overruled (suggestion), what a prediction came to, a value outside
+a vocabulary, an override (threshold), an outreach answered or not (ranking), a first read
+(engagement).
+"""
+
+CALIBRATION_ARCHETYPES: Mapping[str, str] = {
+    "acceptance-rate": "suggestion",
+    "churn-brier": "prediction",
+    "churn-calibration-error": "prediction",
+    "cost-ratio": "prediction",
+    "threshold": "threshold",
+    "response-rate": "ranking",
+    "engagement-rate": "engagement",
+    "engagement-rate-primary": "engagement",
+    "read-rate": "engagement",
+    "read-rate-primary": "engagement",
+    "read-rate-shrunk": "engagement",
+}
+"""What a calibration's key is up to its first colon -> the loop that learns it."""
+
+ATTRIBUTIONS = ("explicit", "sole", "primary")
+
+DELIVERIES = ("immediate", "daily_digest", "weekly_digest")
+"""How a feature's notifications are delivered, from the most to the least often."""
+
+DIGEST_REASONS = (
+    "cold_start",
+    "expired",
+    "read_often",
+    "read_sometimes",
+    "read_rarely",
+    "kept",
+)
+"""Why: nothing known yet, nothing known any more, how often they are read, or not surely otherwise
+than it was."""
+
+FLAG_SEVERITIES = ("low", "medium", "high")
+
+LOOP_STATES = ("closed", "learned", "gathering", "expired", "failed", "idle")
+"""Where a loop stands: all three parts run; nobody has used yet what was learned; signals only;
+what was learned is no longer in force; the last learning failed; nothing happened."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from dagster import DagsterLogManager
 
+from engagement_pipeline.defs.guidance import Guides
 from engagement_pipeline.defs.ledger import WarehouseLedger
 from engagement_pipeline.defs.model import BATCH, spec_of, way_of
 from engagement_pipeline.defs.progress import Progress
@@ -24,13 +25,13 @@ from engagement_pipeline.scoring.anthropic.estimate import Estimate, estimate
 from engagement_pipeline.scoring.anthropic.ledger import fingerprints_in
 from engagement_pipeline.scoring.anthropic.sending import RunFacts
 from engagement_pipeline.scoring.anthropic.session import Way, ask, mend
-from engagement_pipeline.scoring.levels import InvalidThresholdsError, OrgContext, Thresholds
+from engagement_pipeline.scoring.levels import InvalidThresholdsError, OrgContext
 from engagement_pipeline.scoring.model_labels import ModelClassifier
 from engagement_pipeline.scoring.prompt import PROMPT_VERSION
 from engagement_pipeline.scoring.questions import OrgQuestions, questions_about
 from engagement_pipeline.settings import Settings
 from engagement_pipeline.warehouse import classifications as stored
-from engagement_pipeline.warehouse import llm
+from engagement_pipeline.warehouse import llm, loop_signals
 from engagement_pipeline.warehouse.classifications import StoredOrg
 from engagement_pipeline.warehouse.connection import Connection
 
@@ -81,22 +82,11 @@ class ModelLabels:
         )
 
 
-def context_of(org: StoredOrg, defaults: Thresholds) -> OrgContext:
-    """The organisation as classifiers know it.
-
-    Raises:
-        InvalidThresholdsError: its own settings cannot be used.
-    """
-    return OrgContext(
-        org.org_id, org.name, org.description, defaults.with_org_settings(org.settings)
-    )
-
-
 def open_questions(
     connection: Connection,
     settings: Settings,
     orgs: Sequence[StoredOrg],
-    defaults: Thresholds,
+    guides: Guides,
     classifier: ModelClassifier,
     *,
     as_of: datetime,
@@ -110,7 +100,7 @@ def open_questions(
             connection, org_ids, as_of=as_of, max_age_days=settings.label_max_age_days
         )
         answered = set(known["fingerprint"])
-        for org_id, own in _contexts(group, defaults).items():
+        for org_id, own in _contexts(group, guides).items():
             try:
                 asked = questions_about(
                     own,
@@ -136,7 +126,7 @@ def profiles_out(connection: Connection) -> dict[str, str]:
 
 
 def estimate_open(
-    connection: Connection, settings: Settings, pending: Sequence[OrgQuestions]
+    connection: Connection, settings: Settings, pending: Sequence[OrgQuestions], guides: Guides
 ) -> Estimate:
     """What asking them would take, by what earlier answers took; sends nothing, needs no key."""
     model = spec_of(settings)
@@ -148,6 +138,7 @@ def estimate_open(
         output_a_profile=llm.output_tokens_a_profile(
             connection, model=model.name, prompt_version=PROMPT_VERSION
         ),
+        corrections=guides.ratios,
     )
 
 
@@ -163,7 +154,7 @@ class Asking:
     as_of: datetime
     computed_at: datetime
 
-    def prepare(self, due: Sequence[StoredOrg], defaults: Thresholds) -> ModelLabels:
+    def prepare(self, due: Sequence[StoredOrg], guides: Guides) -> ModelLabels:
         """Ask whatever has no answer yet about the organisations that are due.
 
         Raises:
@@ -177,10 +168,10 @@ class Asking:
         labels = ModelLabels(self.classifier)
         if llm.open_batches(self.connection):
             # Of all organisations: what is out may be about others than are due now.
-            contexts = _contexts(stored.stored_orgs(self.connection), defaults)
+            contexts = _contexts(stored.stored_orgs(self.connection), guides)
             if bad := self._take_in(way, contexts, labels):
-                self._mend(way, bad, self._open(due, defaults), contexts, labels)
-        questions = self._open(due, defaults)
+                self._mend(way, bad, self._open(due, guides), contexts, labels)
+        questions = self._open(due, guides)
         left_over = labels.classifier.unanswered
         pending = [
             one.pending.without(left_over)
@@ -188,15 +179,16 @@ class Asking:
             if one.pending.org.org_id not in labels.failed
         ]
         new, out = self._apart_from_what_is_out(pending, labels)
-        foreseen = estimate_open(self.connection, self.settings, new)
+        foreseen = estimate_open(self.connection, self.settings, new, guides)
         _refuse_if_over(foreseen, self.settings)
         # Beforehand as well, so that also what a run spends that never ends is some run's.
-        llm.record_run(self.connection, self._run_row(questions, foreseen, labels, out))
+        llm.record_run(self.connection, self._run_row(questions, foreseen, labels, out, guides))
         if self.classifier.name == BATCH:
             out += self._hand_in(way, new, labels)
         else:
             self._ask(way, new, foreseen, labels)
-        labels.run = self._run_row(questions, foreseen, labels, out)
+        self._keep_forecast(foreseen, labels)
+        labels.run = self._run_row(questions, foreseen, labels, out, guides)
         llm.record_run(self.connection, labels.run)
         labels.costs = self._costs(labels.run)
         return labels
@@ -227,10 +219,25 @@ class Asking:
     def _ledger(self) -> WarehouseLedger:
         return WarehouseLedger(self.connection)
 
-    def _open(self, due: Sequence[StoredOrg], defaults: Thresholds) -> list[Open]:
+    def _open(self, due: Sequence[StoredOrg], guides: Guides) -> list[Open]:
         return open_questions(
-            self.connection, self.settings, due, defaults, self.classifier, as_of=self.as_of
+            self.connection, self.settings, due, guides, self.classifier, as_of=self.as_of
         )
+
+    def _keep_forecast(self, foreseen: Estimate, labels: ModelLabels) -> None:
+        """Put on record what the run was expected to take, to be held against its bill.
+
+        Not of organisations that were not asked to the end: their bill tells nothing.
+        """
+        # It takes a second to import, and whoever asks no model should not wait for it.
+        from engagement_pipeline.loops.cost_forecast import forecast_rows
+
+        cut_short = labels.failed.keys() | labels.short_of_budget
+        expected = {o: t for o, t in foreseen.uncorrected_tokens.items() if o not in cut_short}
+        if self.settings.loops_enabled and expected:
+            model = self.classifier.model_version
+            rows = forecast_rows(self.run_id, self.as_of, model, expected)
+            loop_signals.add_predictions(self.connection, rows)
 
     def _ask(
         self, way: Way, pending: Sequence[OrgQuestions], foreseen: Estimate, labels: ModelLabels
@@ -319,7 +326,12 @@ class Asking:
         return sum(len(asked.questions) for asked in sent)
 
     def _run_row(
-        self, questions: Sequence[Open], foreseen: Estimate, labels: ModelLabels, out: int
+        self,
+        questions: Sequence[Open],
+        foreseen: Estimate,
+        labels: ModelLabels,
+        out: int,
+        guides: Guides,
     ) -> dict[str, Any]:
         profiles = sum(len(one.asked.questions) for one in questions)
         left = list(labels.classifier.unanswered.values())
@@ -329,7 +341,9 @@ class Asking:
             for one in questions
             if one.asked.org.org_id not in (labels.waiting | labels.failed.keys())
         ]
-        spared = estimate_open(self.connection, self.settings, [a.without_all() for a in labelled])
+        spared = estimate_open(
+            self.connection, self.settings, [a.without_all() for a in labelled], guides
+        )
         return {
             "run_id": self.run_id,
             "as_of": self.as_of,
@@ -347,11 +361,11 @@ class Asking:
         }
 
 
-def _contexts(due: Sequence[StoredOrg], defaults: Thresholds) -> dict[str, OrgContext]:
+def _contexts(due: Sequence[StoredOrg], guides: Guides) -> dict[str, OrgContext]:
     found = {}
     for org in due:
         try:
-            found[org.org_id] = context_of(org, defaults)
+            found[org.org_id] = guides.context_of(org)
         except InvalidThresholdsError:
             continue  # it fails by name when its levels are computed
     return found

@@ -13,13 +13,13 @@ import dagster as dg
 import polars as pl
 
 from engagement_pipeline.contracts import contract
-from engagement_pipeline.defs.asking import MEMBERS_PER_BATCH, Asking, ModelLabels, context_of
+from engagement_pipeline.defs.asking import MEMBERS_PER_BATCH, Asking, ModelLabels
+from engagement_pipeline.defs.guidance import Guides, record_use
 from engagement_pipeline.defs.metadata import asset_key, counts_table
 from engagement_pipeline.defs.partitions import partition_key
 from engagement_pipeline.defs.progress import Progress
 from engagement_pipeline.scoring import due
 from engagement_pipeline.scoring.classifier import Classifier
-from engagement_pipeline.scoring.levels import Thresholds
 from engagement_pipeline.scoring.model_labels import ModelClassifier
 from engagement_pipeline.scoring.org_scoring import score_org
 from engagement_pipeline.settings import Settings
@@ -72,15 +72,13 @@ class Classifying:
     classifier: Classifier
     snapshot: SnapshotState
     computed_at: datetime
+    guides: Guides
 
     def classify(self, asked: Sequence[StoredOrg]) -> Outcome:
         """Classify those of the organisations that are due."""
         digests = {
-            org.org_id: due.org_digest(
-                org,
-                signals_digest=self.snapshot.inputs_digest,
-                defaults=thresholds_of(self.settings),
-                classifier=self.classifier,
+            org.org_id: self.guides.digest_of(
+                org, signals_digest=self.snapshot.inputs_digest, classifier=self.classifier
             )
             for org in asked
         }
@@ -94,6 +92,14 @@ class Classifying:
         if isinstance(self.classifier, ModelClassifier) and todo:
             outcome.asked = self._ask(self.classifier, todo)
         self._label(todo, digests, outcome)
+        done = {run.org_id for run in outcome.runs if run.outcome == "classified"}
+        record_use(
+            self.connection,
+            self.guides,
+            [org for org in todo if org.org_id in done],
+            asks_a_model=outcome.asked is not None,
+            as_of=self.snapshot.as_of,
+        )
         return outcome
 
     def _ask(self, classifier: ModelClassifier, todo: Sequence[StoredOrg]) -> ModelLabels:
@@ -105,7 +111,7 @@ class Classifying:
             self.context.run.run_id,
             self.snapshot.as_of,
             self.computed_at,
-        ).prepare(todo, thresholds_of(self.settings))
+        ).prepare(todo, self.guides)
 
     def _label(
         self, todo: Sequence[StoredOrg], digests: Mapping[str, str], outcome: Outcome
@@ -153,11 +159,12 @@ class Classifying:
             return _failed(org, digest, reason)
         try:
             frame = score_org(
-                context_of(org, thresholds_of(self.settings)),
+                self.guides.context_of(org),
                 signals,
                 classifier,
                 as_of=self.snapshot.as_of,
                 computed_at=self.computed_at,
+                tuned_inactive_days=self.guides.inactive_days_of(org.org_id),
             )
         except Exception as error:
             return _failed(org, digest, f"{type(error).__name__}: {error}")
@@ -201,16 +208,6 @@ def _model_facts(frame: pl.DataFrame, spent: llm.Spent | None) -> dict[str, Any]
         "output_tokens": spent.output_tokens if spent else 0,
         "spent_usd": spent.spent_usd if spent else 0.0,
     }
-
-
-def thresholds_of(settings: Settings) -> Thresholds:
-    """The thresholds of an organisation that sets none itself."""
-    return Thresholds(
-        settings.highly_engaged_min,
-        settings.moderate_min,
-        settings.new_member_days,
-        settings.inactive_days,
-    )
 
 
 def record_org(

@@ -4,7 +4,7 @@ A bad file or a refused one stops neither the others of its table nor any other 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -19,6 +19,8 @@ from engagement_pipeline.ingest import (
     read_batches,
     rejects_of_lines,
 )
+from engagement_pipeline.ingest.validation import now_explained
+from engagement_pipeline.ingest.vocabulary import Vocabulary, vocabularies_of
 from engagement_pipeline.settings import Settings
 from engagement_pipeline.warehouse.connection import Connection
 from engagement_pipeline.warehouse.loading import (
@@ -29,8 +31,10 @@ from engagement_pipeline.warehouse.loading import (
     known_org_ids,
     load_file,
     loaded_digests,
-    rows_of_orgs_now_known,
+    quarantined_rows,
+    quarantined_values,
 )
+from engagement_pipeline.warehouse.vocabulary import mappings
 
 _NO_LIMIT = RejectLimit(share=1.0, rows=0)
 
@@ -65,6 +69,17 @@ class TableIngest:
         return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What the files of one table are read with, and where their rows go."""
+
+    connection: Connection
+    into: Contract
+    settings: Settings
+    now: datetime
+    vocabularies: Mapping[str, Vocabulary]
+
+
 def ingest_table(
     connection: Connection,
     into: Contract,
@@ -74,8 +89,15 @@ def ingest_table(
     now: datetime,
     progress: Progress,
 ) -> TableIngest:
-    """Load every file of a table whose content is new; gives what became of each."""
+    """Load every file of a table whose content is new; gives what became of each.
+
+    So are rows that were kept out before for a value that is known by now.
+    """
     result = TableIngest()
+    vocabularies = vocabularies_of(
+        into, known_features=settings.known_features, mappings=mappings(connection)
+    )
+    work = _Work(connection, into, settings, now, vocabularies)
     loaded = loaded_digests(connection, into.name)
     for file in files:
         try:
@@ -83,78 +105,74 @@ def ingest_table(
             if facts.sha256 in loaded:
                 result.known.append(str(file.path))
             else:
-                outcome = _load(connection, into, file, facts, settings, now, result)
+                outcome = _load(work, file, facts, result)
                 result.loaded.append(outcome)
                 loaded |= set() if outcome.is_refused else {facts.sha256}
         except BadFileError as error:
             result.problems.append(str(error))
         progress.advance(1)
-    again = _load_again(connection, into, settings, now)
+    again = _load_again(work)
     if again is not None:
         result.loaded.append(again)
     return result
 
 
-def _load_again(
-    connection: Connection, into: Contract, settings: Settings, now: datetime
-) -> LoadedFile | None:
-    """Rows whose organisation came later than they did: the order of arrival must not matter."""
-    rows = rows_of_orgs_now_known(connection, into.name)
-    if not rows:
+def _load_again(work: _Work) -> LoadedFile | None:
+    """Rows that came before their organisation, or before somebody said what a value means: the
+    order of arrival must not matter."""
+    connection, table = work.connection, work.into.name
+    explained = now_explained(
+        quarantined_values(connection, table),
+        vocabularies=work.vocabularies,
+        known_org_ids=known_org_ids(connection),
+    )
+    if explained.is_empty():
         return None
-    path = settings.spool_folder / f"{into.name}.jsonl"
+    rows = quarantined_rows(connection, table, explained)
+    path = work.settings.spool_folder / f"{table}.jsonl"
     # The moment keeps apart two loads of the same rows, which a file's content could not.
-    sha256 = hashlib.sha256("\n".join([now.isoformat(), *rows]).encode()).hexdigest()
+    sha256 = hashlib.sha256("\n".join([work.now.isoformat(), *rows]).encode()).hexdigest()
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     try:
-        file = SourceFile(into.name, path, "jsonl")
+        file = SourceFile(table, path, "jsonl")
         return load_file(
             connection,
-            into,
+            work.into,
             FileIdentity("raw.rejects", sha256, path.stat().st_size),
-            _checked(connection, into, file, digest(path), settings, now, TableIngest()),
+            _checked(work, file, digest(path), TableIngest()),
             limit=_NO_LIMIT,
-            now=now,
-            settles_rejects=True,
+            now=work.now,
+            settles=explained,
         )
     finally:
         path.unlink()
 
 
-def _load(
-    connection: Connection,
-    into: Contract,
-    file: SourceFile,
-    facts: FileFacts,
-    settings: Settings,
-    now: datetime,
-    result: TableIngest,
-) -> LoadedFile:
+def _load(work: _Work, file: SourceFile, facts: FileFacts, result: TableIngest) -> LoadedFile:
     return load_file(
-        connection,
-        into,
+        work.connection,
+        work.into,
         FileIdentity(str(file.path), facts.sha256, facts.bytes),
-        _checked(connection, into, file, facts, settings, now, result),
-        limit=RejectLimit(settings.max_reject_share, settings.max_reject_rows),
-        now=now,
+        _checked(work, file, facts, result),
+        limit=RejectLimit(work.settings.max_reject_share, work.settings.max_reject_rows),
+        now=work.now,
     )
 
 
 def _checked(
-    connection: Connection,
-    into: Contract,
-    file: SourceFile,
-    facts: FileFacts,
-    settings: Settings,
-    now: datetime,
-    result: TableIngest,
+    work: _Work, file: SourceFile, facts: FileFacts, result: TableIngest
 ) -> Iterator[CheckedBatch]:
-    orgs = None if into.name == "organizations" else known_org_ids(connection)
-    for batch in read_batches(file, contract=into, facts=facts, batch_rows=settings.batch_rows):
+    into = work.into
+    orgs = None if into.name == "organizations" else known_org_ids(work.connection)
+    for batch in read_batches(
+        file, contract=into, facts=facts, batch_rows=work.settings.batch_rows
+    ):
         if batch.unknown_columns:
             before = result.unknown_columns.get(str(file.path), ())
             result.unknown_columns[str(file.path)] = before + batch.unknown_columns
-        checked = check_rows(batch.frame, into, now=now, known_org_ids=orgs)
+        checked = check_rows(
+            batch.frame, into, now=work.now, known_org_ids=orgs, vocabularies=work.vocabularies
+        )
         lines = rejects_of_lines((line.row_number, line.text) for line in batch.unparseable)
         yield CheckedBatch(
             rows=checked.rows,

@@ -1,24 +1,38 @@
 """The jobs: which assets run together. What each asset does is its own business."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
 from engagement_pipeline.defs.gate import gate
 from engagement_pipeline.defs.ingest import ingest
+from engagement_pipeline.defs.loops import CALIBRATIONS, SIGNALS, loops
 from engagement_pipeline.defs.marts import publish_marts
+from engagement_pipeline.defs.metadata import asset_key
 from engagement_pipeline.defs.overrides import clear_override, override_engagement
 from engagement_pipeline.defs.scoring import classify_orgs, override_history
 from engagement_pipeline.defs.signals import member_signals_asset
+from engagement_pipeline.defs.vocabulary import accept_vocabulary
 
 
-def _job(name: str, assets: Sequence[dg.AssetsDefinition], description: str) -> object:
+def _job(
+    name: str,
+    assets: Sequence[dg.AssetsDefinition | dg.AssetKey],
+    description: str,
+    config: Mapping[str, Any] | None = None,
+) -> object:
     return dg.define_asset_job(
         name,
         selection=dg.AssetSelection.assets(*assets),
         description=description,
+        config=dict(config or {}),
         executor_def=dg.in_process_executor,
     )
+
+
+def _learning(*archetypes: str) -> dict[str, Any]:
+    return {"ops": {loops.op.name: {"config": {"archetypes": list(archetypes)}}}}
 
 
 refresh = _job(
@@ -28,9 +42,9 @@ refresh = _job(
 )
 classify = _job(
     "classify",
-    [classify_orgs, override_history, publish_marts, gate],
-    "Classify the organisations that are due, apply overrides, publish, and fail if an "
-    "organisation was left failed.",
+    [classify_orgs, override_history, asset_key(SIGNALS), publish_marts, gate],
+    "Classify the organisations that are due, apply overrides, draw loop signals, publish, and "
+    "fail if an organisation was left failed.",
 )
 publish = _job(
     "publish",
@@ -38,6 +52,30 @@ publish = _job(
     "Build the marts, test them, and swap in the published file, without classifying anew.",
 )
 
-JOBS = [refresh, classify, publish, override_engagement, clear_override]
-EXCLUSIVE_JOBS = ("refresh", "classify", "publish")
+tune_thresholds = _job(
+    "tune_thresholds",
+    [asset_key(SIGNALS), asset_key(CALIBRATIONS)],
+    "Learn from overrides where each organisation's levels should begin. `publish` follows.",
+    _learning("threshold"),
+)
+tune_engagement = _job(
+    "tune_engagement",
+    [loops],
+    "Learn how notifications are read, which levels admins accept, how good predictions were and "
+    "which messages are answered; decide how notifications are delivered. `publish` follows.",
+    _learning("suggestion", "prediction", "vocabulary", "ranking", "engagement"),
+)
+
+JOBS = [
+    refresh,
+    classify,
+    publish,
+    tune_thresholds,
+    tune_engagement,
+    override_engagement,
+    clear_override,
+    accept_vocabulary,
+]
+TUNING_JOBS = ("tune_thresholds", "tune_engagement")
+EXCLUSIVE_JOBS = ("refresh", "classify", "publish", *TUNING_JOBS)
 """Jobs of which no two run at once."""

@@ -19,6 +19,9 @@ WAREHOUSE_POOL = "warehouse"
 DAILY = dg.FreshnessPolicy.cron(deadline_cron="0 6 * * *", lower_bound_delta=timedelta(hours=3))
 """Red when nothing came between 03:00 and 06:00 UTC: the daily run starts at 04:00."""
 
+WEEKLY = dg.FreshnessPolicy.cron(deadline_cron="0 7 * * 1", lower_bound_delta=timedelta(hours=3))
+"""Red when nothing came between 04:00 and 07:00 UTC on a Monday: tuning starts from 05:00 on."""
+
 
 def asset_key(contract: Contract) -> dg.AssetKey:
     """Schema and table of the warehouse are the asset's key."""

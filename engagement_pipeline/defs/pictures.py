@@ -2,13 +2,21 @@
 
 import base64
 import io
+import math
+from collections.abc import Callable
 
 import polars as pl
 from matplotlib.figure import Figure
 
-from engagement_pipeline.contracts.vocabulary import LEVELS
+from engagement_pipeline.contracts.vocabulary import ARCHETYPES, LEVELS, LOOP_STATES
 from engagement_pipeline.warehouse.connection import Connection
-from engagement_pipeline.warehouse.overview import level_shares_over_time, members_by_level
+from engagement_pipeline.warehouse.overview import (
+    level_agreement,
+    level_shares_over_time,
+    loop_states,
+    members_by_level,
+    read_rates,
+)
 
 _COLOURS = {
     "highly_engaged": "#1b7837",
@@ -17,12 +25,36 @@ _COLOURS = {
     "at_risk": "#f4a582",
     "inactive": "#bababa",
 }
+_STATE_COLOURS = {
+    "closed": "#1b7837",
+    "learned": "#7fbf7b",
+    "gathering": "#4393c3",
+    "expired": "#f4a582",
+    "failed": "#b2182b",
+    "idle": "#bababa",
+}
 _MOMENTS = 60
+_FEATURES = 25
 _ORGS = 20
 
 
 def mart_pictures(connection: Connection) -> dict[str, list[tuple[str, str]]]:
-    """By mart: the names and Markdown of its pictures."""
+    """By mart: the names and Markdown of its pictures; of the loops only what there is to show."""
+    rates = read_rates(connection, rows=_FEATURES)
+    agreement = level_agreement(connection)
+    states = loop_states(connection)
+    found: dict[str, list[tuple[str, pl.DataFrame, Callable[[pl.DataFrame], str]]]] = {
+        "engagement_calibrations": [("read_rates", rates, rates_picture)],
+        "label_agreement": [("agreement", agreement, agreement_picture)],
+        "loop_status": [("loops", states, states_picture)],
+    }
+    return _level_pictures(connection) | {
+        mart: [(name, draw(rows)) for name, rows, draw in pictures if not rows.is_empty()]
+        for mart, pictures in found.items()
+    }
+
+
+def _level_pictures(connection: Connection) -> dict[str, list[tuple[str, str]]]:
     return {
         "engagement_history": [
             ("level_shares", shares_picture(level_shares_over_time(connection, moments=_MOMENTS)))
@@ -63,13 +95,78 @@ def members_picture(members: pl.DataFrame) -> str:
         counts = members[level].to_list()
         axes.barh(places, counts, left=left, label=level.replace("_", " "), color=_COLOURS[level])
         left = [a + b for a, b in zip(left, counts, strict=True)]
-    # Names come from outside: a dollar sign would start a formula.
-    names = [name[:40].replace("$", r"\$") for name in members["org_name"]]
-    axes.set_yticks(places, names, fontsize=8)
+    axes.set_yticks(places, [_plain(name) for name in members["org_name"]], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("members")
     axes.legend(fontsize=8, ncols=len(LEVELS), loc="upper center", bbox_to_anchor=(0.5, 1.2))
     return _markdown(figure, "Members by level")
+
+
+def rates_picture(rates: pl.DataFrame) -> str:
+    """Read rates with their intervals, a line a feature; takes what `overview.read_rates` gives."""
+    figure = Figure(figsize=(8, 1.2 + 0.28 * rates.height), layout="constrained")
+    axes = figure.subplots()
+    places = list(range(rates.height))
+    value, lower, upper = (
+        [100 * share for share in rates[name]]
+        for name in ("read_rate", "read_rate_lower", "read_rate_upper")
+    )
+    # An interval's end may lie beside its value by rounding, and a bar cannot be negative.
+    below = [max(0.0, v - low) for v, low in zip(value, lower, strict=True)]
+    above = [max(0.0, up - v) for v, up in zip(value, upper, strict=True)]
+    axes.errorbar(value, places, xerr=[below, above], fmt="o", color="#4393c3", label="read rate")
+    shrunk = [math.nan if share is None else 100 * share for share in rates["read_rate_shrunk"]]
+    axes.plot(shrunk, places, "|", color="#b2182b", markersize=10, label="shrunk")
+    names = [f"{org}: {feature}" for org, feature in rates.select("org_id", "feature").iter_rows()]
+    axes.set_yticks(places, [_plain(name) for name in names], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("% of notifications read, with 95 % intervals")
+    axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 1.15))
+    return _markdown(figure, "Read rates by feature")
+
+
+def agreement_picture(agreement: pl.DataFrame) -> str:
+    """How often each computed level met each level of the admins, as a matrix."""
+    counts = {(c, a): n for c, a, n in agreement.iter_rows()}
+    matrix = [[counts.get((computed, admin), 0) for admin in LEVELS] for computed in LEVELS]
+    figure = Figure(figsize=(5.5, 4.2), layout="constrained")
+    axes = figure.subplots()
+    shares = [[n / (sum(row) or 1) for n in row] for row in matrix]
+    axes.imshow(shares, cmap="Greens", vmin=0, vmax=1)
+    words = [level.replace("_", " ") for level in LEVELS]
+    axes.set_xticks(range(len(LEVELS)), words, fontsize=8, rotation=30)
+    axes.set_yticks(range(len(LEVELS)), words, fontsize=8)
+    axes.set_xlabel("left or set by admins")
+    axes.set_ylabel("computed")
+    for row, numbers in enumerate(matrix):
+        for column, number in enumerate(numbers):
+            colour = "white" if shares[row][column] > 0.6 else "black"
+            axes.text(column, row, f"{number:,}", ha="center", va="center", color=colour)
+    return _markdown(figure, "Agreement with admins")
+
+
+def states_picture(states: pl.DataFrame) -> str:
+    """Organisations by where each loop stands; takes `archetype`, `state` and `orgs`."""
+    counts = {(archetype, state): orgs for archetype, state, orgs in states.iter_rows()}
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axes = figure.subplots()
+    places = list(range(len(ARCHETYPES)))
+    left = [0] * len(ARCHETYPES)
+    for state in LOOP_STATES:
+        orgs = [counts.get((archetype, state), 0) for archetype in ARCHETYPES]
+        axes.barh(places, orgs, left=left, label=state, color=_STATE_COLOURS[state])
+        left = [a + b for a, b in zip(left, orgs, strict=True)]
+    axes.set_yticks(places, ARCHETYPES, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("organisations")
+    axes.legend(fontsize=8, ncols=len(LOOP_STATES), loc="upper center", bbox_to_anchor=(0.5, 1.2))
+    return _markdown(figure, "Where each loop stands")
+
+
+def _plain(name: str) -> str:
+    # Names come from outside: a dollar sign would start a formula.
+    return name[:40].replace("$", r"\$")
 
 
 def _markdown(figure: Figure, title: str) -> str:

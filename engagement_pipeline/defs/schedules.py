@@ -2,26 +2,48 @@
 
 import dagster as dg
 
-from engagement_pipeline.defs.jobs import refresh
+from engagement_pipeline.defs.jobs import refresh, tune_engagement, tune_thresholds
 from engagement_pipeline.defs.runs import busy_with
 
 
-@dg.schedule(
-    name="daily_engagement",
-    job=refresh,  # type: ignore[arg-type]
-    cron_schedule="0 4 * * *",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Every day at 04:00 UTC: refresh. Classify and publish follow by themselves.",
+def _schedule(name: str, job: object, cron: str, description: str) -> dg.ScheduleDefinition:
+    """A schedule in UTC that is on, and skips a tick while a run of its job is in progress."""
+    job_name: str = job.name  # type: ignore[attr-defined]
+
+    @dg.schedule(
+        name=name,
+        job=job,  # type: ignore[arg-type]
+        cron_schedule=cron,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=description,
+    )
+    def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        busy = busy_with(context.instance, job_name)
+        if busy:
+            return dg.SkipReason(busy)
+        return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+
+    return tick
+
+
+daily_engagement = _schedule(
+    "daily_engagement",
+    refresh,
+    "0 4 * * *",
+    "Every day at 04:00 UTC: refresh. Classify and publish follow by themselves.",
 )
-def daily_engagement(
-    context: dg.ScheduleEvaluationContext,
-) -> dg.RunRequest | dg.SkipReason:
-    """Start `refresh` for the day, unless one is running."""
-    busy = busy_with(context.instance, "refresh")
-    if busy:
-        return dg.SkipReason(busy)
-    return dg.RunRequest(run_key=context.scheduled_execution_time.isoformat())
+weekly_thresholds = _schedule(
+    "weekly_thresholds",
+    tune_thresholds,
+    "0 5 * * 1",
+    "Mondays at 05:00 UTC: tune thresholds by overrides. Publish follows by itself.",
+)
+weekly_engagement = _schedule(
+    "weekly_engagement",
+    tune_engagement,
+    "30 5 * * 1",
+    "Mondays at 05:30 UTC: learn from what was read, accepted and answered. Publish follows.",
+)
 
-
-SCHEDULES = [daily_engagement]
+SCHEDULES = [daily_engagement, weekly_thresholds, weekly_engagement]

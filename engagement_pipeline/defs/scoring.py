@@ -13,6 +13,7 @@ import polars as pl
 
 from engagement_pipeline.contracts import contract
 from engagement_pipeline.defs.classifying import Classifying
+from engagement_pipeline.defs.guidance import guides_at
 from engagement_pipeline.defs.ingest import RAW_KEYS
 from engagement_pipeline.defs.metadata import (
     DAILY,
@@ -102,7 +103,13 @@ def classify_orgs(
         sync_partitions(context.instance, [org.org_id for org in orgs])
         asked = _asked_orgs(context, pipeline, orgs)
         outcome = Classifying(
-            context, connection, settings, pipeline.levels_from(), snapshot, computed_at
+            context,
+            connection,
+            settings,
+            pipeline.levels_from(),
+            snapshot,
+            computed_at,
+            guides_at(connection, settings, as_of=snapshot.as_of),
         ).classify(asked)
         if SCORING_RUNS in context.selected_asset_keys:
             stored.record_scoring_run(

@@ -14,7 +14,12 @@ from engagement_pipeline.contracts import Column, Contract, contract
 from engagement_pipeline.contracts.vocabulary import ORG_SETTING_BOUNDS
 from engagement_pipeline.ingest.rejects import REJECTS_SCHEMA, rejects_of_rows
 from engagement_pipeline.ingest.source_columns import EXTRA_COLUMNS, source_columns
-from engagement_pipeline.ingest.values import Fault, ReadColumn, read_column
+from engagement_pipeline.ingest.values import Fault, ReadColumn, read_column, tidy
+from engagement_pipeline.ingest.vocabulary import Vocabulary, vocabularies_of
+
+UNKNOWN = "unknown_"
+"""How the reason begins for which a value is rejected that its column does not know."""
+UNKNOWN_ORG = "unknown_org"
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ def check_rows(
     *,
     now: datetime,
     known_org_ids: pl.Series | None = None,
-    spellings: Mapping[str, Mapping[str, str]] | None = None,
+    vocabularies: Mapping[str, Vocabulary] | None = None,
 ) -> CheckedRows:
     """Read and check the rows of one batch.
 
@@ -52,12 +57,17 @@ def check_rows(
         contract: of the table in the schema `raw`.
         now: the moment of ingestion, with its time zone.
         known_org_ids: String; None: no row is rejected for its organisation.
-        spellings: per column (raw value -> word), on top of the contract's own.
+        vocabularies: column -> what its values mean; for others, what the contract says of them.
     """
-    extra = spellings or {}
+    known = vocabularies_of(contract) | dict(vocabularies or {})
+    org_ids = _org_ids(batch_frame, contract, known)
     columns: dict[str, ReadColumn] = {
         column.name: read_column(
-            _found(batch_frame, column), column, now=now, spellings=extra.get(column.name, {})
+            _found(batch_frame, column),
+            column,
+            now=now,
+            vocabulary=known.get(column.name),
+            org_ids=org_ids,
         )
         for column in source_columns(contract)
     }
@@ -68,6 +78,41 @@ def check_rows(
     faults += _unknown_org(values, contract, known_org_ids)
     values.insert_column(0, batch_frame.get_column("row_number"))
     return _parted(batch_frame, values, [f for f in faults if f.rows.any()], contract)
+
+
+def now_explained(
+    quarantined: pl.DataFrame,
+    *,
+    vocabularies: Mapping[str, Vocabulary],
+    known_org_ids: pl.Series,
+) -> pl.DataFrame:
+    """Those of one table's rejected values that `check_rows` would no longer reject.
+
+    Args:
+        quarantined: `reason`, `org_id`, `value` (the value that `unknown_<column>` is about), as
+            they were found.
+        vocabularies: column -> what its values mean.
+        known_org_ids: String.
+    """
+    known = set(known_org_ids)
+    tidied = quarantined.select("reason", pl.col("org_id", "value").str.strip_chars())
+    return quarantined.filter(
+        pl.Series(
+            [
+                org_id in known
+                if reason == UNKNOWN_ORG
+                else _is_explained(vocabularies.get(reason.removeprefix(UNKNOWN)), value, org_id)
+                for reason, org_id, value in tidied.iter_rows()
+            ],
+            dtype=pl.Boolean,
+        )
+    )
+
+
+def _is_explained(vocabulary: Vocabulary | None, value: str | None, org_id: str | None) -> bool:
+    if vocabulary is None or not value:
+        return False
+    return vocabulary.meaning(value, org_id) is not None
 
 
 _IS_WITHIN_BOUNDS = pl.any_horizontal(
@@ -97,6 +142,16 @@ def _found(frame: pl.DataFrame, column: Column) -> pl.Series:
     return pl.repeat(None, frame.height, dtype=pl.Null, eager=True).alias(column.name)
 
 
+def _org_ids(
+    frame: pl.DataFrame, contract: Contract, vocabularies: Mapping[str, Vocabulary]
+) -> pl.Series | None:
+    """The rows' organisations as found, trimmed; None where it does not matter which they are."""
+    column = next((c for c in contract.columns if c.name == "org_id"), None)
+    if column is None or not any(known.org_spellings for known in vocabularies.values()):
+        return None
+    return tidy(_found(frame, column), column)
+
+
 def _unknown_org(
     values: pl.DataFrame, contract: Contract, known_org_ids: pl.Series | None
 ) -> list[Fault]:
@@ -106,7 +161,7 @@ def _unknown_org(
         return []
     org_ids = values.get_column("org_id")
     is_known = org_ids.is_in(known_org_ids.cast(pl.String).implode())  # null where there is no id
-    return [Fault("unknown_org", (~is_known).fill_null(False))]
+    return [Fault(UNKNOWN_ORG, (~is_known).fill_null(False))]
 
 
 def _parted(

@@ -5,7 +5,7 @@ and what becomes of a row, are in `validation`.
 """
 
 import zoneinfo
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -15,7 +15,7 @@ import polars as pl
 from engagement_pipeline.contracts import Column
 from engagement_pipeline.contracts.columns import ColumnKind
 from engagement_pipeline.ingest.instants import INSTANT, read_instants
-from engagement_pipeline.ingest.vocabulary import read_words
+from engagement_pipeline.ingest.vocabulary import Vocabulary, read_words
 
 FUTURE_TOLERANCE = timedelta(hours=24)
 """Clocks of sources are off by hours (a local time read as UTC), hardly by more than a day."""
@@ -48,14 +48,22 @@ class ReadColumn:
 
 
 def read_column(
-    found: pl.Series, column: Column, *, now: datetime, spellings: Mapping[str, str]
+    found: pl.Series,
+    column: Column,
+    *,
+    now: datetime,
+    vocabulary: Vocabulary | None = None,
+    org_ids: pl.Series | None = None,
 ) -> ReadColumn:
     """Read `found` (String, or a Parquet type that suits the column's kind) as `column`.
+
+    `vocabulary` is what its values mean, if it has one, and `org_ids` the rows' organisations, some
+    of which may have spellings of their own.
 
     Faults, in this order: `missing_`, `too_long_`, `unknown_` or `bad_timestamp_`, `future_`, each
     followed by the column's name; only those that some row has.
     """
-    present = _tidy(found, column)
+    present = tidy(found, column)
     default = column.metadata.get("default")
     is_optional = column.is_nullable or default is not None
     faults = [] if is_optional else [Fault(f"missing_{column.name}", present.is_null())]
@@ -64,7 +72,10 @@ def read_column(
     if max_length and (present.str.len_bytes().max() or 0) > max_length:
         rows = (present.str.len_chars() > max_length).fill_null(False)
         faults.append(Fault(f"too_long_{column.name}", rows))
-    values = _read(present, column, spellings)
+    if vocabulary is None:
+        values = _READERS[column.kind](present, column)
+    else:
+        values = read_words(present, vocabulary, org_ids)
     if values is not present and values.null_count() > present.null_count():
         what = "bad_timestamp" if column.kind is ColumnKind.INSTANT else "unknown"
         faults.append(Fault(f"{what}_{column.name}", values.is_null() & present.is_not_null()))
@@ -75,7 +86,7 @@ def read_column(
     return ReadColumn(values.alias(column.name), [f for f in faults if f.rows.any()])
 
 
-def _tidy(found: pl.Series, column: Column) -> pl.Series:
+def tidy(found: pl.Series, column: Column) -> pl.Series:
     """Text without outer white space, and null where nothing is left; native types as they are."""
     if found.dtype in (pl.Categorical, pl.Enum) or (
         found.dtype.is_integer() and column.kind is not ColumnKind.NUMBER
@@ -90,13 +101,6 @@ def _tidy(found: pl.Series, column: Column) -> pl.Series:
     if not is_empty.any():
         return text
     return text.set(is_empty.fill_null(False), None)
-
-
-def _read(present: pl.Series, column: Column, spellings: Mapping[str, str]) -> pl.Series:
-    """The values in the contract's type; null also where `present` holds no such value."""
-    if column.kind is ColumnKind.WORD:
-        return read_words(present, column, spellings)
-    return _READERS[column.kind](present, column)
 
 
 def _texts(present: pl.Series, column: Column) -> pl.Series:

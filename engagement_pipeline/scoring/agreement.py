@@ -26,33 +26,36 @@ def agreement(a: Sequence[str], b: Sequence[str]) -> float:
     return _agreed(a, b) / len(a)
 
 
-def cohens_kappa(a: Sequence[str], b: Sequence[str]) -> float | None:
+def cohens_kappa(
+    a: Sequence[str], b: Sequence[str], *, weights: Sequence[int] | None = None
+) -> float | None:
     """The agreement of two judges beyond what chance would give: at most 1, and 0 is chance.
 
     `(p_o - p_e) / (1 - p_e)`, where `p_o` is the share of items agreed on, and `p_e` the share
     that judges would agree on who drew their levels at random, each as often as they gave them
     (J. Cohen, "A coefficient of agreement for nominal scales", Educational and Psychological
-    Measurement 20, 1960, pages 37-46).
+    Measurement 20, 1960, pages 37-46; `sklearn.metrics.cohen_kappa_score`).
 
     Args:
         a: the levels that one judge gives, an item each.
         b: the levels that the other gives to the same items, in the same order.
+        weights: how many items each of these stands for, at least 1; None: one each.
 
     Returns:
-        Kappa; None where both judges give one and the same level throughout, so that chance
-        could not but agree.
+        Kappa, to twelve decimals; None where both judges give one and the same level throughout,
+        so that chance could not but agree.
 
     Raises:
         ValueError: there is no item, or the judges give levels to unlike numbers of them.
     """
     _check(a, b)
-    items = len(a)
-    often_a, often_b = Counter(a), Counter(b)
-    # In whole numbers up to the division: rounded shares would never quite reach certainty.
-    by_chance = sum(count * often_b[level] for level, count in often_a.items())
-    if by_chance == items * items:
+    if len({*a, *b}) == 1:
         return None
-    return (items * _agreed(a, b) - by_chance) / (items * items - by_chance)
+    # It takes seconds to import, and whoever compares no judges should not wait for it.
+    from sklearn.metrics import cohen_kappa_score  # type: ignore[import-untyped, unused-ignore]
+
+    # Its sums run in the order of the levels, and differ in the last digits with their names.
+    return round(float(cohen_kappa_score(a, b, sample_weight=weights)), 12)
 
 
 def flip_rate(reference: Sequence[str], others: Sequence[Sequence[str]]) -> float:

@@ -75,9 +75,14 @@ def fingerprint(org: OrgContext, facts: Mapping[str, object]) -> str:
     Two labels with one fingerprint say the same, so that one may stand for the other.
 
     Args:
-        org: the organisation: its id, name, description and thresholds all count.
+        org: the organisation: its id, name, description and thresholds all count, and its
+            corrections where there are any.
         facts: whatever else counts, as values that JSON can hold; their order does not count.
     """
-    identity = {"org": asdict(org), "facts": dict(facts)}
+    described = asdict(org)
+    # An empty list would make every label ever kept look like a different one.
+    if not org.corrections:
+        del described["corrections"]
+    identity = {"org": described, "facts": dict(facts)}
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()

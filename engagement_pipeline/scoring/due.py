@@ -7,10 +7,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from engagement_pipeline.scoring.classifier import Classifier
-from engagement_pipeline.scoring.levels import Thresholds
+from engagement_pipeline.scoring.levels import Correction, Thresholds
+from engagement_pipeline.scoring.profiles import corrections_as_sent
 
 
 class UnknownOrgError(ValueError):
@@ -47,14 +49,33 @@ AnyOrg = TypeVar("AnyOrg", bound=Org)
 
 
 def org_digest(
-    org: Org, *, signals_digest: str, defaults: Thresholds, classifier: Classifier
+    org: Org,
+    *,
+    signals_digest: str,
+    defaults: Thresholds,
+    classifier: Classifier,
+    corrections: Sequence[Correction] = (),
+    tuned: Mapping[str, float] = MappingProxyType({}),
+    tuned_inactive_days: int | None = None,
 ) -> str:
     """Sha256 of all that the organisation's levels depend on.
 
-    `signals_digest` stands for the signals of all members, `as_of` included. The organisation's
-    own settings count as they are written, so that also unusable ones give a digest.
+    What was learned counts only where it is used, so that a digest from before stays good.
+
+    Args:
+        org: the organisation. Its own settings count as they are written, so that also unusable
+            ones give a digest.
+        signals_digest: stands for the signals of all members, `as_of` included.
+        defaults: the thresholds that hold where it sets none.
+        classifier: who gives the levels.
+        corrections: those that the classifier is told of, in their order.
+        tuned: tuned thresholds that take the place of its own, by name.
+        tuned_inactive_days: the one that severities are judged by, if it is a tuned one.
+
+    Raises:
+        MalformedProfileError: a correction is of no profile.
     """
-    described = {
+    described: dict[str, object] = {
         "org": [org.org_id, org.name, org.description, dict(org.settings)],
         "signals": signals_digest,
         "defaults": asdict(defaults),
@@ -65,6 +86,12 @@ def org_digest(
             classifier.setup,
         ],
     }
+    if corrections:
+        described["guidance"] = corrections_as_sent(corrections)
+    if tuned:
+        described["tuned"] = dict(tuned)
+    if tuned_inactive_days is not None:
+        described["tuned_inactive_days"] = tuned_inactive_days
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 

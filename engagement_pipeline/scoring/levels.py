@@ -1,6 +1,7 @@
 """The written rules: which level a member's signals give, and why somebody is at risk.
 
-Thresholds and the baseline belong here, and what is known of the organisation that sets them.
+Thresholds and the baseline belong here, and what is known of the organisation that sets them: its
+texts, and how its admins corrected levels.
 How a level is explained belongs to `situations` and `templates`, and what a model may answer
 in the baseline's place to the classifiers.
 """
@@ -14,6 +15,9 @@ import polars as pl
 
 from engagement_pipeline.contracts import vocabulary
 from engagement_pipeline.contracts.vocabulary import ORG_SETTING_BOUNDS, ORG_SETTINGS
+
+MOST_CORRECTIONS = 3
+"""How many corrections by its admins a classifier may know of an organisation."""
 
 _WHOLE_NUMBER = re.compile(r"[0-9]+")
 
@@ -88,6 +92,51 @@ class Thresholds:
             values[setting] = int(text)
         return replace(self, **values)
 
+    def with_tuned(self, values: Mapping[str, float]) -> "Thresholds":
+        """These thresholds with tuned ones in their place.
+
+        Args:
+            values: threshold name -> whole number, as a float, as calibrations hold them.
+
+        Raises:
+            InvalidThresholdsError: a name is no threshold, a value is no whole number, or the
+                thresholds that result contradict each other or their bounds.
+        """
+        tuned: dict[str, int] = {}
+        for name, value in values.items():
+            if name not in ORG_SETTING_BOUNDS:
+                raise InvalidThresholdsError(name, f"one of {', '.join(ORG_SETTINGS)}", value)
+            if not float(value).is_integer():
+                lowest, highest = ORG_SETTING_BOUNDS[name]
+                expected = f"a whole number from {lowest} to {highest}"
+                raise InvalidThresholdsError(name, expected, value)
+            tuned[name] = int(value)
+        return replace(self, **tuned)
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A level that admins of an organisation corrected, as guidance for the next one.
+
+    Attributes:
+        profile: the profile of the members concerned, as a model reads it.
+        computed_level: the level that was suggested.
+        admin_level: the level that the admins set.
+
+    Raises:
+        ValueError: a level is none of `vocabulary.LEVELS`.
+    """
+
+    profile: str
+    computed_level: str
+    admin_level: str
+
+    def __post_init__(self) -> None:
+        for name in ("computed_level", "admin_level"):
+            if (level := getattr(self, name)) not in vocabulary.LEVELS:
+                expected = ", ".join(vocabulary.LEVELS)
+                raise ValueError(f"{name}: expected one of {expected}, found {level!r}")
+
 
 @dataclass(frozen=True)
 class OrgContext:
@@ -98,12 +147,24 @@ class OrgContext:
         name: what it calls itself.
         description: what it is about, in its own words; None where it says nothing.
         thresholds: its own thresholds, its settings applied.
+        corrections: what its admins corrected, the most telling first; at most three.
+
+    Raises:
+        ValueError: there are more corrections.
     """
 
     org_id: str
     name: str
     description: str | None
     thresholds: Thresholds
+    corrections: tuple[Correction, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.corrections) > MOST_CORRECTIONS:
+            raise ValueError(
+                f"corrections: expected at most {MOST_CORRECTIONS} of the org {self.org_id!r}, "
+                f"found {len(self.corrections)}"
+            )
 
 
 def with_baseline(signals: pl.DataFrame, thresholds: Thresholds) -> pl.DataFrame:

@@ -13,6 +13,7 @@ from engagement_pipeline.contracts import contract, vocabulary
 from engagement_pipeline.scoring.classifier import LABEL_SCHEMA, Classifier
 from engagement_pipeline.scoring.explanations import render
 from engagement_pipeline.scoring.levels import OrgContext, with_baseline
+from engagement_pipeline.scoring.severity import severity
 
 TABLE = "scores.classifications"
 
@@ -32,6 +33,7 @@ def score_org(
     *,
     as_of: datetime,
     computed_at: datetime,
+    tuned_inactive_days: int | None = None,
 ) -> pl.DataFrame:
     """The levels of one organisation's members, explained.
 
@@ -41,6 +43,8 @@ def score_org(
         classifier: who gives the levels. It is not asked where there are no members.
         as_of: the moment that the signals describe, with a time zone.
         computed_at: when the rows are computed, with a time zone.
+        tuned_inactive_days: the tuned threshold in force, in whole days, that `flag_severity` is
+            judged by; None: the organisation's own.
 
     Returns:
         One row per member, as `scores.classifications` has them, sorted by `user_id`.
@@ -48,6 +52,7 @@ def score_org(
     Raises:
         ScoringInputError: a time has no time zone, or the signals are of another organisation
             or moment, or hold a member twice.
+        ValueError: `tuned_inactive_days` is below 1.
         InvalidLabelsError: the classifier left out, doubled or invented a member, gave an unknown
             level, or a frame that is not `LABEL_SCHEMA`.
         TemplateError: a template of a label cannot be filled.
@@ -62,9 +67,16 @@ def score_org(
     labels = classifier.classify(org, members, as_of=moment)
     _check_labels(labels, members, f"the classifier {classifier.name!r}, org {org.org_id!r}")
     labelled = members.join(labels, on="user_id", how="left", maintain_order="left")
+    inactive_days = (
+        org.thresholds.inactive_days if tuned_inactive_days is None else tuned_inactive_days
+    )
     rows = (
         render(labelled)
-        .with_columns(computed_at=pl.lit(computed, dtype=table.polars_schema["computed_at"]))
+        .with_columns(
+            # Of everybody: whether the flag holds shows only beside the overrides.
+            flag_severity=severity(pl.col("days_since_active"), inactive_days),
+            computed_at=pl.lit(computed, dtype=table.polars_schema["computed_at"]),
+        )
         .select(table.column_names)
         .sort("user_id")
     )

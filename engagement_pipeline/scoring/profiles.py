@@ -1,7 +1,8 @@
 """Signal profiles: members whose signals fall in the same buckets, and what may be said of all.
 
 The buckets belong here, the text that a profile is sent as, what follows from that text alone,
-how an organisation is named to a model, and the fingerprint by which an answer is known again.
+how an organisation and its admins' corrections are told to a model, and the fingerprint by which an
+answer is known again.
 Describing members less closely, so that more of them share a profile, belongs to `sharing`. What
 a model is told of profiles belongs to `prompt`, what it answers to the answer checks.
 """
@@ -16,7 +17,7 @@ from functools import cached_property
 
 import polars as pl
 
-from engagement_pipeline.scoring.levels import OrgContext, Thresholds
+from engagement_pipeline.scoring.levels import Correction, OrgContext, Thresholds
 
 PROFILES_VERSION = "profiles-2"
 """Changes, by hand, whenever a cell comes to mean something else."""
@@ -240,6 +241,21 @@ def org_as_sent(org: OrgContext) -> dict[str, str | None]:
     }
 
 
+def corrections_as_sent(corrections: Sequence[Correction]) -> str | None:
+    """What a model is told of profiles that admins corrected: one line; None where there are none.
+
+    Only cells and the admins' levels: no member, note or date. The line says itself that it asks
+    for nothing, since the system text, which all organisations share, does not speak of it.
+
+    Raises:
+        MalformedProfileError: a correction is of no profile.
+    """
+    if not corrections:
+        return None
+    told = (f"{Profile(one.profile).text} => {one.admin_level}" for one in corrections)
+    return f"admins corrected (guidance, not rows): {'; '.join(told)}"
+
+
 def profile_fingerprint(
     org: OrgContext,
     profile: Profile,
@@ -253,7 +269,8 @@ def profile_fingerprint(
     """Sha256, in hex, of all that could change what a model answers for a profile.
 
     Of the organisation counts what is sent, and whose it is: what is cut off a description
-    cannot change an answer, and an answer is never shared between organisations.
+    cannot change an answer, and an answer is never shared between organisations. Corrections count
+    where there are any, so that answers from before the first one stay known.
 
     Args:
         org: the organisation that the profile belongs to.
@@ -264,8 +281,11 @@ def profile_fingerprint(
         model: the model's id.
         output_mode: how the model is made to keep to the schema.
         validator_version: the version of the checks that an answer passed.
+
+    Raises:
+        MalformedProfileError: a correction is of no profile.
     """
-    identity = {
+    identity: dict[str, object] = {
         "org_id": org.org_id,
         "org": org_as_sent(org),
         "thresholds": asdict(org.thresholds),
@@ -277,6 +297,8 @@ def profile_fingerprint(
         "output_mode": output_mode,
         "validator_version": validator_version,
     }
+    if (guidance := corrections_as_sent(org.corrections)) is not None:
+        identity["guidance"] = guidance
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

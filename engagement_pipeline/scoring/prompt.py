@@ -13,7 +13,7 @@ from typing import Any
 
 from engagement_pipeline.contracts import vocabulary
 from engagement_pipeline.scoring.levels import OrgContext
-from engagement_pipeline.scoring.profiles import Profile, org_as_sent
+from engagement_pipeline.scoring.profiles import Profile, corrections_as_sent, org_as_sent
 
 TOOL_NAME = "classify_engagement"
 
@@ -65,13 +65,19 @@ check, since it would turn them into mere descriptions."""
 def user_turn(org: OrgContext, profiles: Sequence[Profile]) -> str:
     """The user's message for some profiles of one organisation, a line a profile.
 
+    What admins corrected stands in a line before them, where there is any.
+
     Args:
         org: the organisation; its name and description go encoded and capped.
         profiles: what is asked; row numbers are 1 for the first, and so on.
+
+    Raises:
+        MalformedProfileError: a correction is of no profile.
     """
     context = json.dumps(org_as_sent(org), ensure_ascii=False, separators=(",", ":"))
     rows = (f"{row} {profile.text}" for row, profile in enumerate(profiles, start=1))
-    return "\n".join((context, _thresholds(org), *rows))
+    guidance = corrections_as_sent(org.corrections)
+    return "\n".join((context, _thresholds(org), *([guidance] if guidance else ()), *rows))
 
 
 def _thresholds(org: OrgContext) -> str:

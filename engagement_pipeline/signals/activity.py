@@ -86,14 +86,12 @@ def notification_activity(
         )
     ]
     if reads is not None:
-        first_reads = (
-            reads.filter(horizon.knows(nw.col("read_at")))
-            .group_by("notification_id")
-            .agg(nw.col("read_at").min().alias("at"))
-        )
         touches.append(
-            known.join(first_reads, on="notification_id", how="inner").select(
-                "user_id", "org_id", "at", nw.lit(True).alias("is_read")
+            known.join(first_reads(reads, horizon), on="notification_id", how="inner").select(
+                "user_id",
+                "org_id",
+                nw.col("first_read_at").alias("at"),
+                nw.lit(True).alias("is_read"),
             )
         )
     at, is_read = nw.col("at"), nw.col("is_read")
@@ -105,6 +103,24 @@ def notification_activity(
             _number_of(is_read & horizon.in_90d(at)).alias("notifications_read_90d"),
             nw.when(is_read).then(at).max().alias("last_first_read_at"),
         )
+    )
+
+
+def first_reads(reads: Rows, horizon: Horizon) -> Rows:
+    """The first read of each notification that is known at `as_of`, whatever followed it.
+
+    Args:
+        reads: `notification_id`, `read_at`, revisits included.
+        horizon: the moment as of which.
+
+    Returns:
+        `notification_id` (once each), `first_read_at`.
+    """
+    read_at = nw.col("read_at")
+    return (
+        reads.filter(horizon.knows(read_at))
+        .group_by("notification_id")
+        .agg(read_at.min().alias("first_read_at"))
     )
 
 

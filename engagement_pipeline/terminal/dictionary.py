@@ -16,6 +16,7 @@ _SCHEMAS = {
     "raw": "What the source brought, and the journal of bringing it in.",
     "signals": "What is known of each member over 90 days.",
     "scores": "Levels, overrides, and how the runs went.",
+    "loops": "What happened after the pipeline had acted, and what was learned from it.",
 }
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engagement_pipeline.defs.asking import estimate_open, open_questions, profiles_out
-from engagement_pipeline.defs.classifying import thresholds_of
+from engagement_pipeline.defs.guidance import guides_at
 from engagement_pipeline.defs.model import BATCH, MissingKeyError, way_of
 from engagement_pipeline.defs.resources import classifier_of, parse_moment
 from engagement_pipeline.ingest import SourceError, digest, discover
@@ -130,12 +130,11 @@ def _asking(
     classifier = classifier_of(settings)
     if not isinstance(classifier, ModelClassifier):
         return {}
-    questions = open_questions(
-        connection, settings, orgs, thresholds_of(settings), classifier, as_of=as_of
-    )
+    guides = guides_at(connection, settings, as_of=as_of)
+    questions = open_questions(connection, settings, orgs, guides, classifier, as_of=as_of)
     out = profiles_out(connection) if settings.chosen_classifier == BATCH else {}
     pending = [one.pending.without(out) for one in questions]
-    foreseen = estimate_open(connection, settings, pending)
+    foreseen = estimate_open(connection, settings, pending, guides)
     waiting = sum(len(one.pending.questions) for one in questions) - foreseen.profiles
     profiles = sum(len(one.asked.questions) for one in questions)
     return {
@@ -179,13 +178,11 @@ def _due(
     snapshot = stored_signals.snapshot(connection)
     if snapshot is None:
         return orgs
-    defaults, classifier = thresholds_of(settings), classifier_of(settings)
+    classifier = classifier_of(settings)
+    guides = guides_at(connection, settings, as_of=snapshot.as_of)
     digests = {
-        org.org_id: due.org_digest(
-            org,
-            signals_digest=snapshot.inputs_digest,
-            defaults=defaults,
-            classifier=classifier,
+        org.org_id: guides.digest_of(
+            org, signals_digest=snapshot.inputs_digest, classifier=classifier
         )
         for org in orgs
     }

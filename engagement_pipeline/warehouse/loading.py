@@ -13,14 +13,36 @@ import polars as pl
 
 from engagement_pipeline.contracts import Contract, contract
 from engagement_pipeline.warehouse.connection import Connection, transaction
-from engagement_pipeline.warehouse.frames import append
+from engagement_pipeline.warehouse.frames import append, query
 
 _FILES = contract("raw.ingested_files")
 _REJECTS = contract("raw.rejects")
 _READS = contract("raw.notification_reads")
-_IS_NOW_KNOWN = """table_name = $table AND reason = 'unknown_org'
-    AND trim(json_extract_string(row_json, '$.org_id')) IN (SELECT org_id FROM raw.organizations)"""
+# Other rejects may hold no JSON, and DuckDB asks conditions in whatever order it likes.
+QUARANTINED_ROWS = f"""(
+    SELECT *, rowid,
+           CASE WHEN starts_with(reason, 'unknown_') THEN row_json END AS row
+    FROM {_REJECTS.full_name} WHERE starts_with(reason, 'unknown_')
+)"""
+# Rows kept out for a value that was not known, with that value. A refused file is tried as a whole
+# in every run, so its rows are not taken from here.
+_QUARANTINED = f"""
+    SELECT r.rowid AS place, r.reason, r.row_json, r.ingested_at, r.path, r.row_number,
+           json_extract_string(r.row, '$.org_id') AS org_id,
+           json_extract_string(r.row, '$.' || substr(r.reason, 9)) AS value
+    FROM {QUARANTINED_ROWS} AS r
+    WHERE r.table_name = $table
+      AND NOT EXISTS (
+          SELECT 1 AS one FROM {_FILES.full_name} AS f
+          WHERE f.table_name = r.table_name AND f.path = r.path
+            AND f.ingested_at = r.ingested_at AND f.outcome = 'refused'
+      )"""
+_EXPLAINED_QUARANTINED = f"""
+    FROM ({_QUARANTINED}) AS q SEMI JOIN explained AS e
+    ON q.reason = e.reason AND q.org_id IS NOT DISTINCT FROM e.org_id
+    AND q.value IS NOT DISTINCT FROM e.value"""
 _SCRATCH = (
+    "explained",
     "incoming",
     "incoming_numbers",
     "incoming_rejects",
@@ -97,13 +119,30 @@ def known_org_ids(connection: Connection) -> pl.Series:
     return pl.DataFrame(connection.sql("SELECT org_id FROM raw.organizations"))["org_id"]
 
 
-def rows_of_orgs_now_known(connection: Connection, table_name: str) -> list[str]:
-    """Rows, as JSON, rejected because their organisation was unknown, which it no longer is."""
-    rows = connection.execute(
-        f"SELECT row_json FROM {_REJECTS.full_name} WHERE {_IS_NOW_KNOWN} "
-        "ORDER BY ingested_at, path, row_number",
+def quarantined_values(connection: Connection, table_name: str) -> pl.DataFrame:
+    """What rows were kept out for that may have become known since.
+
+    `reason`, `org_id` and `value` (of the column that the reason names; null where it names none)
+    as they were found, each combination once.
+    """
+    return query(
+        connection,
+        f"SELECT DISTINCT reason, org_id, value FROM ({_QUARANTINED}) ORDER BY ALL",
         {"table": table_name},
-    ).fetchall()
+    )
+
+
+def quarantined_rows(connection: Connection, table_name: str, explained: pl.DataFrame) -> list[str]:
+    """The rows, as JSON, that are kept out for one of `explained` (of `quarantined_values`)."""
+    try:
+        _stage_explained(connection, explained)
+        rows = connection.execute(
+            f"SELECT q.row_json {_EXPLAINED_QUARANTINED} "
+            "ORDER BY q.ingested_at, q.path, q.row_number",
+            {"table": table_name},
+        ).fetchall()
+    finally:
+        connection.execute("DROP TABLE IF EXISTS temp.explained")
     return [row_json for (row_json,) in rows]
 
 
@@ -115,19 +154,22 @@ def load_file(
     *,
     limit: RejectLimit,
     now: datetime,
-    settles_rejects: bool = False,
+    settles: pl.DataFrame | None = None,
 ) -> LoadedFile:
     """Load one file in one transaction; a file over the reject limit leaves only its rejects.
 
-    With `settles_rejects` the file is made of `rows_of_orgs_now_known`, which leave the rejects in
-    the same transaction. Whatever `batches` raises passes through, and then nothing of the file
-    has landed.
+    With `settles` the file is made of the `quarantined_rows` of these values, which leave the
+    rejects in the same transaction. Whatever `batches` raises passes through, and then nothing of
+    the file has landed.
     """
     with transaction(connection):
         _forget_refused(connection, into, file)
-        if settles_rejects:
+        if settles is not None:
+            _stage_explained(connection, settles)
             connection.execute(
-                f"DELETE FROM {_REJECTS.full_name} WHERE {_IS_NOW_KNOWN}", {"table": into.name}
+                f"DELETE FROM {_REJECTS.full_name} WHERE rowid IN "
+                f"(SELECT q.place {_EXPLAINED_QUARANTINED})",
+                {"table": into.name},
             )
         staged = _stage(connection, into)
         rows_read = 0
@@ -188,6 +230,13 @@ def _stage(connection: Connection, into: Contract) -> str:
     columns = ", ".join(f'"{c.name}" {c.sql_type}' for c in into.columns)
     connection.execute(f"CREATE OR REPLACE TEMP TABLE incoming ({columns})")
     return "incoming"
+
+
+def _stage_explained(connection: Connection, explained: pl.DataFrame) -> None:
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE explained (reason VARCHAR, org_id VARCHAR, value VARCHAR)"
+    )
+    append(connection, "explained", explained.select("reason", "org_id", "value"))
 
 
 def _take_back(connection: Connection, staged: str) -> int:

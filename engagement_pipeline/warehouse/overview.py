@@ -29,3 +29,32 @@ def members_by_level(connection: Connection, *, orgs: int) -> pl.DataFrame:
         f"SELECT org_name, {counts} FROM marts.org_summary "
         f"ORDER BY members DESC, org_id LIMIT {orgs}",
     )
+
+
+def read_rates(connection: Connection, *, rows: int) -> pl.DataFrame:
+    """`org_id`, `feature`, `read_rate`, its interval and `read_rate_shrunk`, for the so many
+    features of which most was sent."""
+    return query(
+        connection,
+        "SELECT org_id, feature, read_rate, read_rate_lower, read_rate_upper, read_rate_shrunk "
+        "FROM marts.digest_plan WHERE read_rate IS NOT NULL "
+        f"ORDER BY n_sent DESC, org_id, feature LIMIT {rows}",
+    )
+
+
+def level_agreement(connection: Connection) -> pl.DataFrame:
+    """`computed_level`, `admin_level` and `judgements`, over all organisations."""
+    return query(
+        connection,
+        "SELECT computed_level, admin_level, CAST(sum(judgements) AS BIGINT) AS judgements "
+        "FROM marts.label_agreement GROUP BY computed_level, admin_level ORDER BY ALL",
+    )
+
+
+def loop_states(connection: Connection) -> pl.DataFrame:
+    """`archetype`, `state` and `orgs`: how many organisations' loops stand where."""
+    return query(
+        connection,
+        "SELECT archetype, state, count(org_id) AS orgs FROM marts.loop_status "
+        "GROUP BY archetype, state ORDER BY ALL",
+    )

@@ -14,7 +14,31 @@ from functools import cache
 from engagement_pipeline.contracts import contracts
 from engagement_pipeline.warehouse.connection import Connection, WarehouseError, transaction
 
-SCHEMAS = ("raw", "signals", "scores")
+SCHEMAS = ("raw", "signals", "scores", "loops")
+
+
+_CALIBRATIONS_CURRENT = """
+CREATE OR REPLACE VIEW loops.calibrations_current AS
+WITH shown AS (
+    SELECT as_of FROM scores.scoring_runs
+    QUALIFY row_number() OVER (ORDER BY run_number DESC, run_id DESC) = 1
+), drawn AS (
+    SELECT as_of FROM loops.productions
+    QUALIFY row_number() OVER (ORDER BY computed_at DESC, as_of DESC) = 1
+), present AS (
+    SELECT max(as_of) AS as_of FROM (SELECT as_of FROM shown UNION ALL SELECT as_of FROM drawn)
+)
+SELECT c.* FROM loops.calibrations AS c CROSS JOIN present AS p
+WHERE c.computed_at <= p.as_of AND c.expires_at > p.as_of
+QUALIFY row_number() OVER (PARTITION BY c.org_id, c.key ORDER BY c.computed_at DESC) = 1
+"""
+# The pipeline's own present, not the clock's: a warehouse that was computed for a past day shows
+# what was in force on that day.
+VIEWS = (
+    _CALIBRATIONS_CURRENT,
+    "COMMENT ON VIEW loops.calibrations_current IS 'Calibrations in force: one row per "
+    "organisation and key, at the last moment that was scored or learned for.'",
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +56,16 @@ TABLES = Migration(1, "the tables of the contracts", ())
 
 # Numbered from 2. A warehouse may lack a table that came later than it, and gets that table from
 # its contract once these have run: hence `ALTER TABLE IF EXISTS`.
-MIGRATIONS: tuple[Migration, ...] = ()
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(
+        2,
+        "how grave an at-risk flag is",
+        (
+            "ALTER TABLE IF EXISTS scores.classifications "
+            "ADD COLUMN IF NOT EXISTS flag_severity VARCHAR",
+        ),
+    ),
+)
 
 
 def upgrade(
@@ -93,7 +126,7 @@ def contract_statements() -> tuple[str, ...]:
     for schema in SCHEMAS:
         for found in contracts(schema):
             statements += [found.ddl(), *found.comments()]
-    return tuple(statements)
+    return (*statements, *VIEWS)
 
 
 @dataclass(frozen=True)

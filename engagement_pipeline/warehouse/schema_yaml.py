@@ -23,6 +23,7 @@ _SCHEMA_DESCRIPTIONS = {
     "raw": "The source's tables as ingestion landed them, and its own log.",
     "signals": "What is known of each member at a moment.",
     "scores": "Levels over time, scoring runs and overrides.",
+    "loops": "What happened after the pipeline had acted, and what was learned from it.",
 }
 
 _RELATIONSHIPS = {
@@ -89,7 +90,8 @@ def _tested(table: Contract, column: Column) -> dict[str, Any]:
     itself and the audit of its contract hold: a test more for each would be a hundred more events
     to record in every run, each of which costs Dagster some 20 ms.
     """
-    tests: list[Any] = ["not_null"] if column.name in table.key else []
+    is_never_null = column.name in table.key and not column.is_nullable
+    tests: list[Any] = ["not_null"] if is_never_null else []
     if table.key == (column.name,):
         tests.append("unique")
     if column.allowed is not None:

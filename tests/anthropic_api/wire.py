@@ -134,6 +134,8 @@ def read_question(text: str) -> Question:
     """
     org_line, _, rest = text.partition("\n")
     threshold_line, _, profile_lines = rest.partition("\n")
+    if profile_lines.startswith(_GUIDANCE):
+        _, _, profile_lines = profile_lines.partition("\n")
     try:
         org = json.loads(org_line)
     except ValueError as error:
@@ -149,6 +151,9 @@ def read_question(text: str) -> Question:
         thresholds=WireThresholds(*map(int, thresholds.groups())),
         profiles=_read_profiles(profile_lines.split("\n")),
     )
+
+
+_GUIDANCE = "admins corrected (guidance, not rows): "
 
 
 def _read_profiles(lines: Sequence[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import duckdb
 import pytest
 
-from engagement_pipeline.contracts import contracts
+from engagement_pipeline.contracts import contract, contracts
 from engagement_pipeline.warehouse import schema
 from engagement_pipeline.warehouse.connection import Connection, WarehouseError
 from engagement_pipeline.warehouse.frames import query
@@ -98,7 +98,7 @@ def _comment(connection: Connection, table: str) -> str:
 
 def _make_as_first_released(connection: Connection) -> None:
     """A warehouse as it was before the contracts' digest was kept."""
-    upgrade(connection, now=NOW)
+    upgrade(connection, now=NOW, migrations=[])
     connection.execute("DROP TABLE meta.contracts")
     connection.execute("UPDATE meta.schema_migrations SET title = 'the first tables'")
 
@@ -165,9 +165,9 @@ def test_a_warehouse_from_before_the_digest_is_brought_to_the_contracts(
 ) -> None:
     _make_as_first_released(connection)
     connection.execute(f"DROP TABLE {TABLE}")
-    assert upgrade(connection, now=LATER) == [TABLES]
+    assert upgrade(connection, now=LATER) == [*MIGRATIONS, TABLES]
     assert TABLE in _tables(connection)
-    assert _history(connection) == [(1, "the first tables", NOW)]
+    assert _history(connection)[0] == (1, "the first tables", NOW)
     assert upgrade(connection, now=LATER) == []
 
 
@@ -193,7 +193,7 @@ def test_a_new_column_comes_by_its_migration_to_a_table_that_exists(
     connection: Connection, also: Contracts
 ) -> None:
     also(MOODS)
-    upgrade(connection, now=NOW)
+    upgrade(connection, now=NOW, migrations=[])
     connection.execute("INSERT INTO raw.moods VALUES ('good')")
     also(MOODS_SEEN, SEEN_COMMENT)
     assert upgrade(connection, now=LATER, migrations=[ADD_SEEN]) == [ADD_SEEN, TABLES]
@@ -215,7 +215,7 @@ def test_a_new_column_comes_by_its_contract_to_a_fresh_warehouse(
 def test_a_new_column_comes_by_its_contract_to_a_warehouse_that_lacks_the_table(
     connection: Connection, also: Contracts
 ) -> None:
-    upgrade(connection, now=NOW)
+    upgrade(connection, now=NOW, migrations=[])
     also(MOODS_SEEN, SEEN_COMMENT)
     assert upgrade(connection, now=LATER, migrations=[ADD_SEEN]) == [ADD_SEEN, TABLES]
     assert _columns(connection, "raw.moods") == ["mood", "seen_at"]
@@ -276,3 +276,14 @@ def test_a_warehouse_that_was_closed_in_between_keeps_its_version(tmp_path: Path
     for expected in ([TABLES], []):
         with duckdb.connect(str(tmp_path / "kept.duckdb")) as opened:
             assert upgrade(opened, now=NOW) == expected
+
+
+def test_a_warehouse_from_before_severities_gets_their_column_and_keeps_its_levels(
+    connection: Connection,
+) -> None:
+    connection.execute("CREATE SCHEMA scores")
+    before = contract("scores.classifications").ddl().replace('"flag_severity" VARCHAR,', "")
+    assert "flag_severity" not in before
+    connection.execute(before)
+    assert upgrade(connection, now=LATER)[0] == MIGRATIONS[0]
+    assert "flag_severity" in _columns(connection, "scores.classifications")

@@ -1,5 +1,6 @@
-"""A pipeline that has run once on the small source, in a real instance."""
+"""A pipeline on the small source, in a real instance: not run yet, or run once."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,3 +31,23 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     monkeypatch.setenv("DAGSTER_HOME", str(home / ".dagster"))
     source = write_small_source(tmp_path / "source")
     return Pipeline(settings_of(home, source), source, Outcome([], 0.0))
+
+
+@pytest.fixture(scope="session")
+def home_run_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home that has run once on the small source, to copy: a run takes seconds, a copy none."""
+    folder = tmp_path_factory.mktemp("run_once")
+    home = folder / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ENGAGEMENT_HOME", str(home))
+        patch.setenv("DAGSTER_HOME", str(home / ".dagster"))
+        source = write_small_source(folder / "source")
+        assert run_pipeline(settings_of(home, source), AS_OF).failures == []
+    return home
+
+
+@pytest.fixture
+def ran(pipeline: Pipeline, home_run_once: Path) -> Pipeline:
+    """The small source, run once; for tests of what comes after a first run."""
+    shutil.copytree(home_run_once, pipeline.settings.home)
+    return pipeline

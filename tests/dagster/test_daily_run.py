@@ -119,29 +119,27 @@ def test_one_failed_organisation_leaves_the_others_published_and_itself_to_be_re
 
 
 def test_a_failed_organisation_keeps_its_last_good_levels_with_their_true_moment(
-    pipeline: Pipeline,
+    ran: Pipeline,
 ) -> None:
-    pipeline.run()
-    _break(pipeline, "garden")
+    _break(ran, "garden")
     later = AS_OF.replace(day=8)
-    assert run_pipeline(pipeline.settings, later).failures
+    assert run_pipeline(ran.settings, later).failures
     rows = published(
-        pipeline.settings,
+        ran.settings,
         "SELECT org_id, as_of, count(*) FROM marts.member_engagement GROUP BY ALL ORDER BY ALL",
     )
     assert rows == [("choir", later, 3), ("garden", AS_OF, 3), ("runners", later, 3)]
 
 
 def test_what_ingestion_cannot_read_stops_the_day_and_leaves_what_was_published(
-    pipeline: Pipeline,
+    ran: Pipeline,
 ) -> None:
-    pipeline.run()
-    before = pipeline.settings.published_path.read_bytes()
-    (pipeline.source / "events.parquet").write_bytes(b"PAR1 is not enough")
-    outcome = pipeline.run()
+    before = ran.settings.published_path.read_bytes()
+    (ran.source / "events.parquet").write_bytes(b"PAR1 is not enough")
+    outcome = ran.run()
     assert [job.job_name for job in outcome.jobs] == ["refresh"]
     assert any("events.parquet" in failure for failure in outcome.failures)
-    assert pipeline.settings.published_path.read_bytes() == before
+    assert ran.settings.published_path.read_bytes() == before
 
 
 def test_a_file_with_too_many_rejects_fails_the_run_until_it_is_mended(
@@ -218,18 +216,17 @@ def test_rows_that_came_before_their_organisation_load_once_it_is_known(
     assert dict(shown) == EXPECTED_LEVELS
 
 
-def test_a_bad_file_of_one_table_stops_no_other_table(pipeline: Pipeline) -> None:
-    pipeline.run()
-    (pipeline.source / "organizations.parquet").write_bytes(b"PAR1 is not enough")
+def test_a_bad_file_of_one_table_stops_no_other_table(ran: Pipeline) -> None:
+    (ran.source / "organizations.parquet").write_bytes(b"PAR1 is not enough")
     write_table(
-        pipeline.source,
+        ran.source,
         "events",
         ["event_id", "org_id", "starts_at"],
         [["e1", "choir", "2026-01-01"]],
     )
-    outcome = pipeline.run()
+    outcome = ran.run()
     assert any("organizations.parquet" in failure for failure in outcome.failures)
-    assert stored(pipeline.settings, "SELECT count(*) FROM raw.events") == [(1,)]
+    assert stored(ran.settings, "SELECT count(*) FROM raw.events") == [(1,)]
 
 
 def test_a_retry_that_fails_again_is_red(pipeline: Pipeline) -> None:
@@ -252,12 +249,11 @@ def test_of_two_terminals_at_once_the_second_is_refused(pipeline: Pipeline) -> N
 
 
 def test_levels_that_a_killed_run_wrote_but_did_not_record_are_recorded_by_the_next(
-    pipeline: Pipeline,
+    ran: Pipeline,
 ) -> None:
-    pipeline.run()
-    with dagster_instance(pipeline.settings) as instance:
+    with dagster_instance(ran.settings) as instance:
         instance.wipe_assets([CLASSIFICATIONS])
         assert set(_partition_states(instance).values()) == {"NONE"}
-    assert pipeline.run().failures == []
-    with dagster_instance(pipeline.settings) as instance:
+    assert ran.run().failures == []
+    with dagster_instance(ran.settings) as instance:
         assert set(_partition_states(instance).values()) == {"MATERIALIZED"}

@@ -34,7 +34,12 @@ def test_jobs_schedules_and_sensors_have_the_names_that_people_know() -> None:
     repository = defs.get_repository_def()
     jobs = {job.name for job in repository.get_all_jobs()}
     assert {"refresh", "classify", "publish", "override_engagement", "clear_override"} <= jobs
-    assert {s.name for s in repository.schedule_defs} == {"daily_engagement"}
+    assert {"tune_thresholds", "tune_engagement", "accept_vocabulary"} <= jobs
+    assert {s.name for s in repository.schedule_defs} == {
+        "daily_engagement",
+        "weekly_thresholds",
+        "weekly_engagement",
+    }
     assert {
         "classify_after_refresh",
         "new_source_files",
@@ -52,12 +57,24 @@ def test_the_daily_path_is_on_by_itself_at_four_utc() -> None:
         assert sensor.default_status == dg.DefaultSensorStatus.RUNNING, sensor.name
 
 
+def test_learning_is_on_by_itself_on_mondays_thresholds_first() -> None:
+    repository = defs.get_repository_def()
+    for name, job, cron in (
+        ("weekly_thresholds", "tune_thresholds", "0 5 * * 1"),
+        ("weekly_engagement", "tune_engagement", "30 5 * * 1"),
+    ):
+        schedule = repository.get_schedule_def(name)
+        assert (schedule.job_name, schedule.cron_schedule) == (job, cron)
+        assert schedule.execution_timezone == "UTC"
+        assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+
+
 @pytest.mark.parametrize("key", sorted(_NODES), ids=lambda key: key.to_user_string())
 def test_every_asset_says_what_it_is_and_whose(key: dg.AssetKey) -> None:
     node = _NODES[key]
     assert node.description
     assert node.owners
-    assert node.group_name in {"ingest", "signals", "scoring", "marts"}
+    assert node.group_name in {"ingest", "signals", "scoring", "loops", "marts"}
     assert node.code_version
     assert node.kinds
 

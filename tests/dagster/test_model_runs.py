@@ -129,6 +129,7 @@ def test_a_resumed_or_repeated_moment_says_the_same_as_one_that_went_through(
     assert tables(settings.warehouse_path, "scores")["scores.classifications"].equals(before)
 
 
+@pytest.mark.slow
 def test_five_failing_organisations_of_two_hundred_stop_nobody_else_and_are_made_up_for(
     home: Path, api: AnthropicApi
 ) -> None:

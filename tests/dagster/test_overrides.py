@@ -35,18 +35,17 @@ def _shown(pipeline: Pipeline) -> list[tuple[object, ...]]:
     )
 
 
-def test_an_override_is_published_at_once_and_a_clear_takes_it_back(pipeline: Pipeline) -> None:
-    pipeline.run()
-    assert _shown(pipeline) == [("at_risk", "at_risk", False, "Reconnecting")]
-    assert _set(pipeline).failures == []
-    assert _shown(pipeline) == [("inactive", "at_risk", True, "Taking a break")]
+def test_an_override_is_published_at_once_and_a_clear_takes_it_back(ran: Pipeline) -> None:
+    assert _shown(ran) == [("at_risk", "at_risk", False, "Reconnecting")]
+    assert _set(ran).failures == []
+    assert _shown(ran) == [("inactive", "at_risk", True, "Taking a break")]
     # Cleared later than the moment shown, but decided since: it shows at once, and stays.
-    assert _clear(pipeline).failures == []
-    assert _shown(pipeline) == [("at_risk", "at_risk", False, "Reconnecting")]
-    assert run_pipeline(pipeline.settings, AS_OF.replace(hour=8)).failures == []
-    assert _shown(pipeline) == [("at_risk", "at_risk", False, "Reconnecting")]
+    assert _clear(ran).failures == []
+    assert _shown(ran) == [("at_risk", "at_risk", False, "Reconnecting")]
+    assert run_pipeline(ran.settings, AS_OF.replace(hour=8)).failures == []
+    assert _shown(ran) == [("at_risk", "at_risk", False, "Reconnecting")]
     history = stored(
-        pipeline.settings,
+        ran.settings,
         "SELECT action, previous_level, new_level, performed_by FROM scores.override_history "
         "ORDER BY performed_at",
     )
@@ -56,56 +55,51 @@ def test_an_override_is_published_at_once_and_a_clear_takes_it_back(pipeline: Pi
     ]
 
 
-def test_a_decision_of_now_is_published_at_once(pipeline: Pipeline) -> None:
-    pipeline.run()
-    assert _set(pipeline, _NOW).failures == []
-    assert _shown(pipeline) == [("inactive", "at_risk", True, "Taking a break")]
-    assert _clear(pipeline, _NOW).failures == []
-    assert _shown(pipeline) == [("at_risk", "at_risk", False, "Reconnecting")]
+def test_a_decision_of_now_is_published_at_once(ran: Pipeline) -> None:
+    assert _set(ran, _NOW).failures == []
+    assert _shown(ran) == [("inactive", "at_risk", True, "Taking a break")]
+    assert _clear(ran, _NOW).failures == []
+    assert _shown(ran) == [("at_risk", "at_risk", False, "Reconnecting")]
 
 
 def test_a_later_run_of_a_past_moment_shows_the_overrides_of_that_moment(
-    pipeline: Pipeline,
+    ran: Pipeline,
 ) -> None:
-    pipeline.run()
-    _set(pipeline, _NOW)
-    pipeline.run()
-    assert _shown(pipeline) == [("at_risk", "at_risk", False, "Reconnecting")]
+    _set(ran, _NOW)
+    ran.run()
+    assert _shown(ran) == [("at_risk", "at_risk", False, "Reconnecting")]
 
 
-def test_a_request_that_is_not_an_admins_is_rejected_with_its_reason(pipeline: Pipeline) -> None:
-    pipeline.run()
-    outcome = _set(pipeline, performed_by="keen")
+def test_a_request_that_is_not_an_admins_is_rejected_with_its_reason(ran: Pipeline) -> None:
+    outcome = _set(ran, performed_by="keen")
     assert any("not_an_admin" in failure for failure in outcome.failures)
     assert [job.job_name for job in outcome.jobs] == ["override_engagement"]
-    assert stored(pipeline.settings, "SELECT count(*) FROM scores.override_history") == [(0,)]
-    rejects = stored(pipeline.settings, "SELECT table_name, path, reason FROM raw.rejects")
+    assert stored(ran.settings, "SELECT count(*) FROM scores.override_history") == [(0,)]
+    rejects = stored(ran.settings, "SELECT table_name, path, reason FROM raw.rejects")
     assert rejects == [("override_requests", "cli", "not_an_admin")]
 
 
-def test_an_override_expires_by_itself_once(pipeline: Pipeline) -> None:
-    pipeline.run()
+def test_an_override_expires_by_itself_once(ran: Pipeline) -> None:
     expires = AS_OF.replace(day=3)
-    assert _set(pipeline, expires_at=expires.isoformat()).failures == []
+    assert _set(ran, expires_at=expires.isoformat()).failures == []
     for day in (5, 5, 6):
-        assert run_pipeline(pipeline.settings, AS_OF.replace(day=day)).failures == []
+        assert run_pipeline(ran.settings, AS_OF.replace(day=day)).failures == []
     history = stored(
-        pipeline.settings,
+        ran.settings,
         "SELECT action, performed_by, performed_at FROM scores.override_history "
         "ORDER BY performed_at",
     )
     assert history == [("override", ADMIN, AS_OF), ("expire", "system", expires)]
-    assert _shown(pipeline)[0][2] is False
+    assert _shown(ran)[0][2] is False
 
 
-def test_an_override_without_expiry_is_stale_after_ninety_days(pipeline: Pipeline) -> None:
-    pipeline.run()
-    assert _set(pipeline).failures == []
-    pipeline.run()  # of the same moment again: else it is judged at the clock's
+def test_an_override_without_expiry_is_stale_after_ninety_days(ran: Pipeline) -> None:
+    assert _set(ran).failures == []
+    ran.run()  # of the same moment again: else it is judged at the clock's
     sql = (
         "SELECT is_stale_override FROM marts.member_engagement "
         "WHERE org_id = 'choir' AND user_id = 'lost'"
     )
-    assert published(pipeline.settings, sql) == [(False,)]
-    run_pipeline(pipeline.settings, AS_OF.replace(month=6))
-    assert published(pipeline.settings, sql) == [(True,)]
+    assert published(ran.settings, sql) == [(False,)]
+    run_pipeline(ran.settings, AS_OF.replace(month=6))
+    assert published(ran.settings, sql) == [(True,)]

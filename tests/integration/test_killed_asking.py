@@ -1,6 +1,5 @@
 """Killed while it asks: nothing paid is lost, next to nothing is paid twice."""
 
-import multiprocessing
 import os
 import random
 import signal
@@ -14,13 +13,15 @@ import pytest
 
 from tests.anthropic_api import AnthropicApi
 from tests.asked_home import ask_and_label, copy_home
+from tests.forking import fork_server
 from tests.home import refresh, settings_of, stored, tables
 from tests.model_home import model_settings, use_model
 from tests.varied_source import AS_OF, write_varied_source
 
 KILLS = 30
 _CALLS_IN_FLIGHT = 2
-_ORGS, _MEMBERS = 18, 110
+_ORGS, _MEMBERS = 18, 50
+_PROFILES_PER_CALL = 5
 _PATIENCE_SECONDS = 60
 
 
@@ -65,6 +66,7 @@ def _undisturbed(prepared: Path, home: Path, api: AnthropicApi) -> Whole:
     return Whole(api.billed_usd - before, time.monotonic() - started, *_levels_and_answers(home))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_thirty_killed_passes_pay_two_in_a_hundred_more_at_most_and_say_the_same(
     prepared: Path, tmp_path: Path, api: AnthropicApi, monkeypatch: pytest.MonkeyPatch, seed: int
@@ -74,21 +76,20 @@ def test_thirty_killed_passes_pay_two_in_a_hundred_more_at_most_and_say_the_same
         api,
         tmp_path / "whole",
         calls_in_flight=_CALLS_IN_FLIGHT,
-        members_per_profile=1,  # for many calls about few members
+        # For many calls about few members.
+        members_per_profile=1,
+        profiles_per_call=_PROFILES_PER_CALL,
     )
     whole = _undisturbed(prepared, tmp_path / "whole", api)
     # What is in flight when a pass is killed may be two in a hundred of it at most.
     assert api.totals.billed_calls >= 50 * _CALLS_IN_FLIGHT
-    # A fork server has the modules loaded, and none of the threads that a fork of ours would lack.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.asked_home"])
     dice = random.Random(seed)
     cut_off = 0
     for kill in range(KILLS // 2):
         home = copy_home(prepared, tmp_path / f"kill{kill}")
         monkeypatch.setenv("ENGAGEMENT_HOME", str(home))
         before = api.billed_usd
-        _killed(context, home, dice.uniform(0.05, 1.1) * whole.seconds, is_first=kill == 0)
+        _killed(home, dice.uniform(0.05, 1.1) * whole.seconds, is_first=kill == 0)
         cut_off += _calls(home) > 0 and _levels_of(home) == 0
         ask_and_label(model_settings(home, home), "again")
         assert api.billed_usd - before <= 1.02 * whole.usd, kill
@@ -101,10 +102,8 @@ def test_thirty_killed_passes_pay_two_in_a_hundred_more_at_most_and_say_the_same
     assert cut_off >= KILLS // 4
 
 
-def _killed(
-    context: multiprocessing.context.ForkServerContext, home: Path, after: float, *, is_first: bool
-) -> None:
-    process = context.Process(target=_work, args=(str(home), "killed"))
+def _killed(home: Path, after: float, *, is_first: bool) -> None:
+    process = fork_server().Process(target=_work, args=(str(home), "killed"))
     process.start()
     deadline = time.monotonic() + _PATIENCE_SECONDS
     # The time runs from the first sign of work: starting takes a while, and the first start more.

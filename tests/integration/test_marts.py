@@ -151,7 +151,8 @@ def test_every_current_member_is_shown_once_with_the_override_in_force(
         assert row["override_expires_at"] == source["expires_at"]
         assert row["computed_level"] == label["level"]
         assert row["org_name"] == orgs(world)[member[0]]
-        kept = (set(contract("marts.member_engagement").column_names) & set(label)) - {"level"}
+        kept = set(contract("marts.member_engagement").column_names) & set(label)
+        kept -= {"level", "flag_severity"}
         assert {name: row[name] for name in kept} == {name: label[name] for name in kept}
     assert overridden > 5
 
@@ -470,15 +471,31 @@ def test_data_quality_has_a_total_per_ingestion_and_a_row_per_reason(
 # --- all of them --------------------------------------------------------------------------------
 
 
-def test_before_the_first_scoring_only_data_quality_and_costs_have_rows(
+def test_before_the_first_scoring_only_data_quality_costs_and_candidates_have_rows(
     make_seeded_world: Callable[[int], Any], build_marts: Build
 ) -> None:
     world = make_seeded_world(4)
     del world.tables["scores.scoring_runs"]
+    del world.tables["loops.productions"]
     rows = {mart.full_name: mart.rows for mart in build_marts(world).marts}
     assert rows.pop("marts.data_quality") > 0
     assert rows.pop("marts.run_costs") == 3
+    # What a value means can be said before anything was scored.
+    assert rows.pop("marts.vocabulary_candidates") == 4
     assert set(rows.values()) == {0}
+
+
+def test_before_the_first_scoring_the_loops_are_shown_for_what_was_drawn(
+    make_seeded_world: Callable[[int], Any], build_marts: Build
+) -> None:
+    world = make_seeded_world(4)
+    del world.tables["scores.scoring_runs"]
+    rows = read_marts(build_marts(world))
+    assert not rows["marts.member_engagement"]
+    assert {row["members"] for row in rows["marts.review_queue"]} == {0}
+    assert len(rows["marts.loop_status"]) == len(orgs(world)) * len(vocabulary.ARCHETYPES)
+    for name in ("engagement_calibrations", "digest_plan", "label_agreement"):
+        assert rows[f"marts.{name}"]
 
 
 def test_the_marts_are_the_same_in_every_time_zone_of_the_session(

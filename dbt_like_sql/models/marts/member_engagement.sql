@@ -30,6 +30,10 @@ SELECT
     o.org_id IS NOT NULL
     AND o.expires_at IS NULL
     AND o.holds_from < r.overrides_at - INTERVAL 2160 HOUR AS is_stale_override,
+    CASE
+        WHEN CASE WHEN o.org_id IS NULL THEN c.level ELSE o.level END = 'at_risk'
+            THEN c.flag_severity
+    END AS flag_severity,
     c.events_attended_90d,
     c.events_attended_prev_90d,
     c.events_attended_total,

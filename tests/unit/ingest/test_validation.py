@@ -11,6 +11,7 @@ import pytest
 from engagement_pipeline.contracts import contract
 from engagement_pipeline.ingest import CheckedRows, check_rows, rejects_of_lines
 from engagement_pipeline.ingest.source import INPUT_TABLES
+from engagement_pipeline.ingest.vocabulary import Vocabulary
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 NEVER_FUTURE = "2020-01-01T00:00:00Z"
@@ -140,11 +141,13 @@ def test_a_word_is_trimmed_folded_and_spelled_as_the_vocabulary_has_it() -> None
 
 
 def test_extra_spellings_go_before_the_built_in_ones_but_never_before_the_words() -> None:
-    extra = {"status": {"May Be": "Registered", "yes": "attended", "attended": "partial", "x": "y"}}
-    assert _value("attendance", "status", "may-be", spellings=extra) == "registered"
-    assert _value("attendance", "status", "Yes", spellings=extra) == "attended"
-    assert _value("attendance", "status", "attended", spellings=extra) == "attended"
-    assert _reason("attendance", {"status": "x"}, spellings=extra) == "unknown_status"
+    words = ("registered", "attended", "partial")
+    extra = {"yes": "attended", "May Be": "Registered", "attended": "partial", "x": "y"}
+    known = {"status": Vocabulary(words, extra)}
+    assert _value("attendance", "status", "may-be", vocabularies=known) == "registered"
+    assert _value("attendance", "status", "Yes", vocabularies=known) == "attended"
+    assert _value("attendance", "status", "attended", vocabularies=known) == "attended"
+    assert _reason("attendance", {"status": "x"}, vocabularies=known) == "unknown_status"
 
 
 def test_a_time_that_is_none_is_a_bad_timestamp() -> None:

@@ -16,10 +16,20 @@ from engagement_pipeline.contracts.columns import ColumnKind
 from engagement_pipeline.contracts.vocabulary import ORG_SETTING_BOUNDS
 from engagement_pipeline.ingest import check_rows
 from engagement_pipeline.ingest.source import INPUT_TABLES
+from engagement_pipeline.ingest.vocabulary import fold, vocabularies_of
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 ORGS = ["o", "00123", "p q"]
 EXTRA = {"status": {"Dabei": "attended", "yes": "partial"}, "type": {"Text": "message"}}
+MAPPINGS = pl.DataFrame(
+    [
+        (table, column, None, fold(value), term, NOW)
+        for column, table in (("status", "attendance"), ("type", "interactions"))
+        for value, term in EXTRA[column].items()
+    ],
+    schema=contract("loops.vocabulary_mappings").polars_schema,
+    orient="row",
+)
 # Unicode's White_Space. Python's own strip would also take the separators \x1c to \x1f.
 SPACES = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
@@ -208,7 +218,7 @@ def test_vectorised_and_row_by_row_checks_agree(table: str, data: st.DataObject)
         contract(f"raw.{table}"),
         now=NOW,
         known_org_ids=pl.Series(ORGS),
-        spellings=EXTRA,
+        vocabularies=vocabularies_of(contract(f"raw.{table}"), mappings=MAPPINGS),
     )
     expected = [_oracle(table, row) for row in rows]
     assert dict(checked.rejects.select("row_number", "reason").iter_rows()) == {

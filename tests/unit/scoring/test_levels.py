@@ -1,6 +1,6 @@
 """The baseline and its thresholds."""
 
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 
 import polars as pl
 import pytest
@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engagement_pipeline.contracts import vocabulary
-from engagement_pipeline.scoring import InvalidThresholdsError, Thresholds, with_baseline
+from engagement_pipeline.scoring import (
+    InvalidThresholdsError,
+    OrgContext,
+    Thresholds,
+    with_baseline,
+)
+from engagement_pipeline.scoring.levels import Correction
 
 COLUMNS = ("events_attended_90d", "events_attended_total", "days_since_joined", "days_since_active")
 
@@ -170,3 +176,42 @@ def test_every_setting_an_organisation_may_set_is_a_threshold() -> None:
 def test_thresholds_cannot_be_changed_in_place() -> None:
     with pytest.raises(FrozenInstanceError):
         Thresholds().moderate_min = 2  # type: ignore[misc]
+
+
+@given(some_thresholds(), some_thresholds())
+def test_all_four_tuned_thresholds_take_the_place_of_the_own(
+    own: Thresholds, tuned: Thresholds
+) -> None:
+    values = {name: float(value) for name, value in vars(tuned).items()}
+    assert own.with_tuned(values) == tuned
+    assert own.with_tuned({}) == own
+    assert own.with_tuned({"inactive_days": 99.0}) == replace(own, inactive_days=99)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"inactive_days": 180.5}, r"^inactive_days: expected a whole number from 1 to 3650"),
+        ({"inactive_days": float("nan")}, r"^inactive_days: expected a whole number"),
+        ({"inactive_days": float("inf")}, r"^inactive_days: expected a whole number"),
+        ({"inactive_days": 0.0}, r"^inactive_days: expected a whole number from 1 to 3650"),
+        ({"colour": 3.0}, r"^colour: expected one of highly_engaged_min, .*, found 3.0"),
+        ({"moderate_min": 4.0}, r"^moderate_min: expected at most highly_engaged_min \(3\)"),
+    ],
+)
+def test_a_tuned_threshold_that_cannot_be_is_named(values: dict[str, float], message: str) -> None:
+    with pytest.raises(InvalidThresholdsError, match=message):
+        Thresholds().with_tuned(values)
+
+
+@pytest.mark.parametrize("levels", [("keen", "new"), ("new", "keen")])
+def test_a_correction_is_between_known_levels(levels: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"_level: expected one of highly_engaged, .*found 'keen'"):
+        Correction("3 2 1 0 8 0 180 ? 0 x +", *levels)
+
+
+def test_a_classifier_is_told_of_three_corrections_at_most() -> None:
+    one = Correction("3 2 1 0 8 0 180 ? 0 x +", "at_risk", "new")
+    assert len(OrgContext("o", "Choir", None, Thresholds(), (one,) * 3).corrections) == 3
+    with pytest.raises(ValueError, match="at most 3 of the org 'o', found 4"):
+        OrgContext("o", "Choir", None, Thresholds(), (one,) * 4)

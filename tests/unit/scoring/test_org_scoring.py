@@ -1,7 +1,8 @@
 """From an organisation's signals to its rows of `scores.classifications`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import polars as pl
 import pytest
@@ -15,9 +16,14 @@ from engagement_pipeline.scoring import (
     ScoringInputError,
     Thresholds,
     UnknownPlaceholderError,
+    fingerprint,
     score_org,
 )
+from engagement_pipeline.scoring.due import org_digest
+from engagement_pipeline.scoring.levels import Correction
+from engagement_pipeline.scoring.profiles import MalformedProfileError
 
+PROFILE = "3 2 1 0 8 0 180 ? 0 x +"
 AS_OF = datetime(2026, 5, 20, 12, tzinfo=UTC)
 COMPUTED_AT = AS_OF + timedelta(minutes=3)
 ORG = OrgContext("o", "Chess Club", None, Thresholds())
@@ -182,3 +188,72 @@ def test_labels_have_the_columns_that_the_table_takes_from_them() -> None:
     table = contract("scores.classifications").column_names
     templates = {"admin_template", "user_template"}
     assert set(LABEL_SCHEMA.names()) - templates <= set(table)
+
+
+def test_every_member_has_the_severity_that_a_flag_would_have() -> None:
+    frame = signals(0, 0, 5, 0).with_columns(days_since_active=pl.Series([59, 60, 119, 120]))
+    rows = score(frame)
+    assert rows["flag_severity"].to_list() == ["low", "medium", "medium", "high"]
+    assert rows["level"].to_list() == ["at_risk", "at_risk", "highly_engaged", "at_risk"]
+
+
+def test_severity_is_judged_by_the_tuned_threshold_and_levels_by_the_own() -> None:
+    frame = signals(0).with_columns(days_since_active=pl.Series([59]))
+    own = replace(ORG, thresholds=Thresholds(inactive_days=60))
+    times = {"as_of": AS_OF, "computed_at": COMPUTED_AT}
+    rows = score_org(own, frame, RulesClassifier(), **times, tuned_inactive_days=300)
+    assert rows.select("level", "flag_severity").row(0) == ("at_risk", "low")
+    assert score(frame, org=own)["flag_severity"].to_list() == ["high"]
+    with pytest.raises(ValueError, match="inactive_days: expected at least 1, found 0"):
+        score_org(own, frame, RulesClassifier(), **times, tuned_inactive_days=0)
+
+
+# --- By what it is known that an organisation need not be classified again ------------------------
+
+
+@dataclass(frozen=True)
+class Choir:
+    org_id: str = "choir"
+    name: str = "Choir"
+    description: str | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+RISEN = Correction(PROFILE, "at_risk", "moderate")
+KNOWN = RulesClassifier(prompt_version="p")
+
+
+def digest(**learned: Any) -> str:
+    return org_digest(
+        Choir(), signals_digest="s", defaults=Thresholds(), classifier=KNOWN, **learned
+    )
+
+
+def test_an_organisation_that_nothing_was_learned_of_keeps_its_digest() -> None:
+    # Another one would classify every organisation once more.
+    assert digest() == "89aeb64477e96be4e75749d74f0df837898cb0f1586cd06a3747c8c19046bd9f"
+    assert digest(corrections=[], tuned={}, tuned_inactive_days=None) == digest()
+
+
+def test_whatever_was_learned_and_is_used_makes_an_organisation_due() -> None:
+    found = {
+        digest(**learned)
+        for learned in (
+            {},
+            {"corrections": [RISEN]},
+            {"corrections": [replace(RISEN, admin_level="inactive")]},
+            {"tuned": {"inactive_days": 194.0}},
+            {"tuned": {"inactive_days": 180.0}},
+            {"tuned_inactive_days": 194},
+        )
+    }
+    assert len(found) == 6
+    assert digest(corrections=[replace(RISEN, computed_level="inactive")]) in found
+    with pytest.raises(MalformedProfileError):
+        digest(corrections=[replace(RISEN, profile="x")])
+
+
+def test_only_an_organisation_with_corrections_has_other_fingerprints_for_them() -> None:
+    told = replace(ORG, corrections=(RISEN,))
+    assert fingerprint(replace(told, corrections=()), {}) == fingerprint(ORG, {})
+    assert fingerprint(told, {}) != fingerprint(ORG, {})

@@ -21,6 +21,7 @@ from engagement_pipeline.scoring import (
     render,
     with_baseline,
 )
+from engagement_pipeline.scoring.levels import Correction
 from engagement_pipeline.scoring.profiles import (
     CELLS,
     DESCRIPTION_MAX_CHARACTERS,
@@ -420,6 +421,14 @@ FACTS: Row = {
 }
 
 
+OTHER_PROFILE = "3 2 1 0 8 0 180 ? 0 x ="
+
+
+def corrected(*corrections: tuple[str, str]) -> OrgContext:
+    told = tuple(Correction(profile, "at_risk", level) for profile, level in corrections)
+    return replace(ORG, corrections=told)
+
+
 def fingerprint(org: OrgContext = ORG, profile: str = PROFILE, **change: Any) -> str:
     return profile_fingerprint(org, Profile(profile), **{**FACTS, **change})
 
@@ -443,6 +452,12 @@ OTHERS: dict[str, Callable[[], str]] = {
     "model": lambda: fingerprint(model="m2"),
     "output_mode": lambda: fingerprint(output_mode="json"),
     "validator_version": lambda: fingerprint(validator_version="v2"),
+    "corrections": lambda: fingerprint(corrected((PROFILE, "moderate"))),
+    "another profile corrected": lambda: fingerprint(corrected((OTHER_PROFILE, "moderate"))),
+    "corrected otherwise": lambda: fingerprint(corrected((PROFILE, "inactive"))),
+    "more corrected": lambda: fingerprint(
+        corrected((PROFILE, "moderate"), (OTHER_PROFILE, "moderate"))
+    ),
 }
 
 
@@ -477,6 +492,11 @@ def test_what_is_cut_off_leaves_the_fingerprint() -> None:
     long = "x" * DESCRIPTION_MAX_CHARACTERS
     cut = fingerprint(replace(ORG, description=long + "one"))
     assert cut == fingerprint(replace(ORG, description=long + "another"))
+
+
+def test_what_a_correction_does_not_send_leaves_the_fingerprint() -> None:
+    other = replace(ORG, corrections=(Correction(PROFILE, "inactive", "moderate"),))
+    assert fingerprint(other) == fingerprint(corrected((PROFILE, "moderate")))
 
 
 def test_the_order_of_keys_in_the_schema_leaves_the_fingerprint() -> None:

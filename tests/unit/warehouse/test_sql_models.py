@@ -88,7 +88,9 @@ def test_descriptions_and_promises_of_the_marts_are_those_of_their_contracts(
         assert model.description == promised.description
         assert model.column_descriptions == {c.name: c.description for c in promised.columns}
         tests = [t for t in project.tests if t.model == model.name]
-        assert {t.column for t in tests if t.kind == "not_null"} == set(promised.key)
+        never_null = {c.name for c in promised.columns if not c.is_nullable}
+        expected = set(promised.key) & never_null
+        assert {t.column for t in tests if t.kind == "not_null"} == expected
         assert {
             t.column: tuple(t.arguments["values"]) for t in tests if "values" in t.arguments
         } == {c.name: c.allowed for c in promised.columns if c.allowed}
@@ -128,7 +130,9 @@ def test_every_column_has_a_lineage_and_all_are_found_fast() -> None:
     lineage = project.lineage
     assert time.process_time() - started < 2
     for name, columns in lineage.items():
-        assert [c for c, found in columns.items() if not found] == [], name
+        from_nothing = [c for c, found in columns.items() if not found]
+        # The six loops are the same whatever the tables hold.
+        assert from_nothing == (["archetype"] if name == "marts.loop_status" else []), name
 
 
 def test_lineage_leads_through_staging_to_the_sources(project: SqlProject) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engagement_pipeline.scoring.anthropic.estimate import estimate
+from engagement_pipeline.scoring.anthropic.estimate import TokenRatios, estimate
 from engagement_pipeline.scoring.anthropic.models import (
     DEFAULT_MODEL,
     KNOWN_MODELS,
@@ -25,6 +25,7 @@ from engagement_pipeline.scoring.questions import OrgQuestions, Question
 
 OLD, NEW = KNOWN_MODELS[DEFAULT_MODEL], KNOWN_MODELS["claude-haiku-5-5"]
 ORG = OrgContext("org-secret-id", "Choir", None, Thresholds())
+TWICE = TokenRatios(2.0, 2.0)
 PROFILES = [Profile(f"{n} 2 1 0 8 0 180 ? 0 x +") for n in range(6)]
 
 
@@ -176,3 +177,70 @@ def test_an_added_models_own_figures_are_used() -> None:
     spec = ModelSpec("mine", input_usd=0, output_usd=10, token_factor=2.0)
     found = estimate([asked_about(10, 10)], spec, profiles_per_call=10, output_a_profile=100)
     assert found.cost_usd == pytest.approx(10 * 1_000 / 1e6)
+
+
+# Estimates, corrected
+
+
+def of_org(org_id: str, count: int = 12, members: int = 40) -> OrgQuestions:
+    return replace(asked_about(count, members), org=replace(ORG, org_id=org_id))
+
+
+def test_corrections_multiply_the_tokens_of_their_own_organisation_before_they_are_priced() -> None:
+    a, b = of_org("a"), of_org("b", 20, 60)
+    plain_a, plain_b = (estimate([org], OLD, profiles_per_call=10) for org in (a, b))
+    found = estimate(
+        [a, b], OLD, profiles_per_call=10, corrections={"a": TokenRatios(1.5, 0.5), "c": TWICE}
+    )
+    assert found.input_tokens == pytest.approx(
+        1.5 * plain_a.input_tokens + plain_b.input_tokens, abs=2
+    )
+    assert found.output_tokens == pytest.approx(
+        0.5 * plain_a.output_tokens + plain_b.output_tokens, abs=2
+    )
+    assert found.cost_usd == pytest.approx(
+        OLD.cost_usd(Usage(found.input_tokens, found.output_tokens))
+    )
+    assert (found.profiles, found.calls) == (32, plain_a.calls + plain_b.calls)
+
+
+def test_one_call_a_member_is_corrected_like_what_it_is_compared_with() -> None:
+    plain = estimate([of_org("a")], OLD, profiles_per_call=10)
+    found = estimate([of_org("a")], OLD, profiles_per_call=10, corrections={"a": TWICE})
+    assert found.cost_usd == pytest.approx(2 * plain.cost_usd)
+    assert found.one_call_a_member_usd == pytest.approx(2 * plain.one_call_a_member_usd)
+
+
+def test_without_corrections_an_estimate_is_what_it_was() -> None:
+    orgs = [of_org("a"), of_org("b")]
+    plain = estimate(orgs, OLD, profiles_per_call=10)
+    for corrections in (None, {}, {"a": TokenRatios(), "c": TWICE}):
+        assert estimate(orgs, OLD, profiles_per_call=10, corrections=corrections) == plain
+
+
+@pytest.mark.parametrize(("ratio", "bound"), [(0.01, 0.25), (0.0, 0.25), (-1, 0.25), (90.0, 4.0)])
+def test_a_ratio_beyond_the_bounds_counts_as_the_bound(ratio: float, bound: float) -> None:
+    found, wanted = (
+        estimate([of_org("a")], OLD, profiles_per_call=10, corrections={"a": TokenRatios(r, r)})
+        for r in (ratio, bound)
+    )
+    assert found == wanted
+
+
+@pytest.mark.parametrize("ratio", [float("nan"), float("inf")])
+def test_a_ratio_that_is_no_number_is_refused(ratio: float) -> None:
+    with pytest.raises(ValueError, match=r"output: expected a finite ratio of tokens, found"):
+        TokenRatios(1.0, ratio)
+
+
+def test_the_tokens_of_each_organisation_are_told_as_they_are_without_corrections() -> None:
+    orgs = [of_org("a"), of_org("b", 20), of_org("a", 3), of_org("idle", 0)]
+    found = estimate(orgs, OLD, profiles_per_call=10, corrections={"a": TWICE, "b": TWICE})
+    alone = {
+        org: estimate([o for o in orgs if o.org.org_id == org], OLD, profiles_per_call=10)
+        for org in ("a", "b")
+    }
+    assert found.uncorrected_tokens == {
+        org: (one.input_tokens, one.output_tokens) for org, one in alone.items()
+    }
+    assert found.input_tokens == 2 * sum(one.input_tokens for one in alone.values())

@@ -1,0 +1,90 @@
+"""Learning from a terminal: the tuning jobs, and where the loops stand."""
+
+import time
+from typing import Any
+
+from engagement_pipeline.contracts.vocabulary import ARCHETYPES, LOOP_STATES
+from engagement_pipeline.defs.resources import parse_moment
+from engagement_pipeline.settings import Settings
+from engagement_pipeline.terminal import reading
+from engagement_pipeline.terminal.daily import Outcome
+from engagement_pipeline.terminal.running import dagster_instance, run_job, turn
+from engagement_pipeline.warehouse.connection import WarehouseError
+
+Row = dict[str, Any]
+
+_LEARNED = {
+    "tune_thresholds": ("threshold",),
+    "tune_engagement": tuple(a for a in ARCHETYPES if a != "threshold"),
+}
+
+
+def tune(
+    settings: Settings, job_name: str, *, as_of: str | None, is_verbose: bool = False
+) -> Outcome:
+    """Run one of the tuning jobs, then publish; the second also if an organisation failed.
+
+    Raises:
+        WarehouseError: there is no warehouse, so that there is nothing to learn from.
+    """
+    if not settings.warehouse_path.exists():
+        raise WarehouseError(
+            f"{settings.warehouse_path}: expected a warehouse to learn from, found none. Take "
+            "something in first: engagement run"
+        )
+    started = time.monotonic()
+    options = {
+        "home": str(settings.home),
+        "as_of": parse_moment(as_of).isoformat() if as_of else "",
+    }
+    archetypes = list(_LEARNED[job_name])
+    with turn(settings), dagster_instance(settings) as instance:
+        jobs = [
+            run_job(
+                instance,
+                job_name,
+                options=options,
+                ops={"loops": {"config": {"archetypes": archetypes}}},
+                is_verbose=is_verbose,
+            )
+        ]
+        if jobs[0].is_success and settings.loops_enabled:
+            publishing = {"home": str(settings.home)}
+            jobs.append(run_job(instance, "publish", options=publishing, is_verbose=is_verbose))
+    return Outcome(jobs, time.monotonic() - started)
+
+
+def by_archetype(rows: list[Row]) -> list[Row]:
+    """Rows of `marts.loop_status`, one a loop: organisations by state, signals, calibrations."""
+    found = []
+    for archetype in ARCHETYPES:
+        own = [row for row in rows if row["archetype"] == archetype]
+        used = [row["consumer_last_used_at"] for row in own if row["consumer_last_used_at"]]
+        found.append(
+            {
+                "loop": archetype,
+                **{state: sum(row["state"] == state for row in own) for state in LOOP_STATES},
+                "signals": sum(row["signals_in_window"] for row in own),
+                "calibrations": sum(row["calibrations_in_force"] for row in own),
+                "last used": max(used, default=None),
+            }
+        )
+    return found
+
+
+def status(settings: Settings, org_id: str | None) -> list[Row]:
+    """Where each loop of each organisation stands, as published.
+
+    Raises:
+        NotFoundError: there is no such organisation.
+    """
+    rows = reading.ask(settings, "SELECT * FROM marts.loop_status ORDER BY ALL").to_dicts()
+    if org_id is None:
+        return rows
+    own = [row for row in rows if row["org_id"] == org_id]
+    if not own:
+        known = sorted({row["org_id"] for row in rows})
+        raise reading.NotFoundError(
+            f"organisation {org_id!r}: expected one of {', '.join(known[:20]) or 'none yet'}"
+        )
+    return own

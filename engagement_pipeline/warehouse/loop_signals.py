@@ -1,0 +1,342 @@
+"""What loop signals are drawn from, and the signals themselves, as they are stored.
+
+What counts as a signal is decided in `loops`; here tables are cut to the shape that it takes, and
+what comes back is added once and no more.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from engagement_pipeline.contracts import contract
+from engagement_pipeline.warehouse.connection import Connection, transaction
+from engagement_pipeline.warehouse.frames import append, query, read_table
+
+Relation = duckdb.DuckDBPyRelation
+"""Rows in DuckDB that are not computed yet; Narwhals understands it."""
+
+_SIGNALS = contract("loops.signals")
+_JUDGEMENTS = contract("loops.judgements")
+_PRODUCTIONS = contract("loops.productions")
+_PREDICTIONS = contract("loops.predictions")
+_HISTORY = contract("scores.override_history")
+_CLASSIFICATIONS = contract("scores.classifications")
+
+FACTS = "notification_facts"
+"""The temporary table of `keep_facts`."""
+
+_SETTLED_AFTER = timedelta(days=14)
+"""How far behind the last production spells are looked at again: a week until a level counts as
+accepted, and a week to spare."""
+
+
+def notification_relations(connection: Connection) -> dict[str, Relation]:
+    """Notifications, reads and memberships, instants as whole microseconds, for Narwhals."""
+    return {
+        "notifications": connection.sql(
+            "SELECT notification_id, user_id, org_id, feature, epoch_us(sent_at) AS sent_at "
+            "FROM raw.notifications"
+        ),
+        "reads": connection.sql(
+            "SELECT notification_id, epoch_us(read_at) AS read_at FROM raw.notification_reads"
+        ),
+        "memberships": connection.sql(
+            "SELECT user_id, org_id, epoch_us(joined_at) AS joined_at, "
+            "epoch_us(left_at) AS left_at FROM raw.memberships"
+        ),
+    }
+
+
+def keep_facts(connection: Connection, facts: Any) -> None:
+    """Compute a relation of notifications with their organisation and first read, once."""
+    connection.execute(f"DROP TABLE IF EXISTS temp.{FACTS}")
+    facts.query("facts", f"CREATE TEMP TABLE {FACTS} AS SELECT * FROM facts")
+
+
+def emit_engagements(connection: Connection) -> int:
+    """An ENGAGE signal for each first read in `FACTS` that has none yet; gives how many."""
+    return _count(
+        connection,
+        f"""INSERT INTO {_SIGNALS.full_name} BY NAME
+            SELECT {_id("'ENGAGE'", "notification_id")} AS signal_id, 'engagement' AS archetype,
+                   'ENGAGE' AS kind, org_id, feature AS subject, user_id,
+                   make_timestamptz(first_read_at) AS occurred_at, attribution,
+                   notification_id AS source_key
+            FROM {FACTS} AS f
+            WHERE first_read_at IS NOT NULL AND NOT EXISTS (
+                SELECT 1 AS one FROM {_SIGNALS.full_name} AS s
+                WHERE s.source_key = f.notification_id AND s.kind = 'ENGAGE')""",
+    )
+
+
+def emit(connection: Connection, signals: pl.DataFrame) -> int:
+    """Add the signals that are new, frames with all columns but `signal_id`; gives how many."""
+    if signals.is_empty():
+        return 0
+    columns = [name for name in _SIGNALS.column_names if name != "signal_id"]
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE incoming_signals AS SELECT {', '.join(columns)} "
+        f"FROM {_SIGNALS.full_name} LIMIT 0"
+    )
+    append(connection, "incoming_signals", signals.select(columns))
+    added = _count(
+        connection,
+        f"""INSERT INTO {_SIGNALS.full_name} BY NAME
+            SELECT {_id("kind", "source_key")} AS signal_id, i.* FROM incoming_signals AS i
+            WHERE NOT EXISTS (SELECT 1 AS one FROM {_SIGNALS.full_name} AS s
+                              WHERE s.source_key = i.source_key AND s.kind = i.kind)""",
+    )
+    connection.execute("DROP TABLE temp.incoming_signals")
+    return added
+
+
+def add_judgements(connection: Connection, judgements: pl.DataFrame) -> None:
+    """Add the judgements that are new."""
+    known = query(connection, f"SELECT source_key FROM {_JUDGEMENTS.full_name}")
+    new = judgements.join(known, on="source_key", how="anti")
+    append(connection, _JUDGEMENTS.full_name, _JUDGEMENTS.validate(new))
+
+
+def judgements(connection: Connection, *, window_start: datetime, as_of: datetime) -> pl.DataFrame:
+    """The judgements settled in `(window_start, as_of]`."""
+    names = ", ".join(_JUDGEMENTS.column_names)
+    return query(
+        connection,
+        f"SELECT {names} FROM {_JUDGEMENTS.full_name} "
+        "WHERE occurred_at > $start AND occurred_at <= $as_of ORDER BY source_key",
+        {"start": window_start, "as_of": as_of},
+    ).cast(_JUDGEMENTS.polars_schema)
+
+
+def overrides(connection: Connection, *, as_of: datetime) -> pl.DataFrame:
+    """The override history known at `as_of`."""
+    return read_table(connection, _HISTORY).filter(pl.col("performed_at") <= as_of)
+
+
+def override_signals(connection: Connection, *, as_of: datetime) -> pl.DataFrame:
+    """An OVERRIDE signal for each override that an admin set, as `emit` takes them."""
+    return query(
+        connection,
+        f"""SELECT 'threshold' AS archetype, 'OVERRIDE' AS kind, org_id, new_level AS subject,
+                   user_id, NULL::DOUBLE AS value, performed_at AS occurred_at,
+                   NULL::VARCHAR AS attribution, request_id AS source_key
+            FROM {_HISTORY.full_name}
+            WHERE action = 'override' AND new_level IS NOT NULL AND performed_at <= $as_of
+            ORDER BY source_key""",
+        {"as_of": as_of},
+    )
+
+
+def level_spells(
+    connection: Connection, *, window_start: datetime, as_of: datetime
+) -> pl.DataFrame:
+    """Stretches of scored moments over which a member's level stayed the same.
+
+    Those of members whom an override names are complete; of the others, those that begin after
+    the last production, or two weeks before it: the earlier ones have been judged. A level that
+    was there already when the look back begins is no beginning.
+
+    Returns:
+        `org_id`, `user_id`, `level`, `prompt_version`, `model_version`, `began_at`, `ended_at`
+        (null: still so at `as_of`).
+    """
+    last = _last_production(connection, before=as_of)
+    since = max(window_start, last - _SETTLED_AFTER) if last else window_start
+    return query(
+        connection,
+        f"""WITH named AS (
+                SELECT DISTINCT org_id, user_id FROM {_HISTORY.full_name}
+            ), looked_at AS (
+                SELECT c.org_id, c.user_id, c.as_of, c.level, c.prompt_version, c.model_version,
+                       n.org_id IS NOT NULL AS is_named
+                FROM {_CLASSIFICATIONS.full_name} AS c
+                LEFT JOIN named AS n ON c.org_id = n.org_id AND c.user_id = n.user_id
+                WHERE c.as_of <= $as_of AND (c.as_of >= $since OR n.org_id IS NOT NULL)
+            ), first_moments AS (
+                SELECT org_id, min(as_of) AS first_ever FROM scores.org_runs
+                WHERE outcome = 'classified' GROUP BY org_id
+            ), first_looked_at AS (
+                SELECT org_id, min(as_of) AS first_seen FROM looked_at
+                WHERE as_of >= $since GROUP BY org_id
+            ), changes AS (
+                SELECT *, lag(level) OVER (PARTITION BY org_id, user_id ORDER BY as_of) AS before
+                FROM looked_at
+            ), beginnings AS (
+                SELECT * FROM changes WHERE before IS DISTINCT FROM level
+            ), spells AS (
+                SELECT b.*, lead(b.as_of) OVER (
+                           PARTITION BY b.org_id, b.user_id ORDER BY b.as_of) AS ended_at
+                FROM beginnings AS b
+            )
+            SELECT s.org_id, s.user_id, s.level, s.prompt_version, s.model_version,
+                   s.as_of AS began_at, s.ended_at
+            FROM spells AS s
+            LEFT JOIN first_looked_at AS l ON s.org_id = l.org_id
+            LEFT JOIN first_moments AS f ON s.org_id = f.org_id
+            WHERE s.is_named OR s.before IS NOT NULL OR s.as_of > l.first_seen
+                  OR f.first_ever >= l.first_seen
+            ORDER BY s.org_id, s.user_id, s.as_of""",
+        {"as_of": as_of, "since": since},
+    )
+
+
+def predictions(connection: Connection, *, as_of: datetime) -> pl.DataFrame:
+    """The predictions made up to `as_of`."""
+    return read_table(connection, _PREDICTIONS).filter(pl.col("made_at") <= as_of)
+
+
+def add_predictions(connection: Connection, rows: pl.DataFrame) -> None:
+    """Put predictions on record; one that is there already is replaced."""
+    with transaction(connection):
+        connection.execute(
+            f"DELETE FROM {_PREDICTIONS.full_name} WHERE prediction_id IN (SELECT unnest($ids))",
+            {"ids": rows["prediction_id"].to_list()},
+        )
+        append(connection, _PREDICTIONS.full_name, _PREDICTIONS.validate(rows))
+
+
+def calls_of(connection: Connection, run_ids: Collection[str]) -> pl.DataFrame:
+    """The calls to the model of some runs: whose, about whom, tokens, and whether they ended."""
+    return query(
+        connection,
+        """SELECT run_id, org_id, input_tokens, cache_write_tokens, cache_read_tokens,
+                  output_tokens, ended_at, is_spent_certain
+           FROM scores.llm_calls WHERE run_id IN (SELECT unnest($run_ids)) ORDER BY call_id""",
+        {"run_ids": sorted(run_ids)},
+    )
+
+
+def overridden_members(connection: Connection, *, since: datetime, as_of: datetime) -> pl.DataFrame:
+    """Members whom admins gave a level in `(since, as_of]`, with the signals they were judged by.
+
+    Returns:
+        `org_id`, `user_id`, `performed_at`, `admin_level`, `source_key` (of the judgement),
+        `scored_at` and the columns of `signals.member_90d`; none of a member not scored before.
+    """
+    return query(
+        connection,
+        f"""WITH overridden AS (
+                SELECT org_id, user_id, performed_at, new_level AS admin_level,
+                       'override:' || request_id AS source_key
+                FROM {_HISTORY.full_name}
+                WHERE action = 'override' AND new_level IS NOT NULL
+                  AND performed_at > $since AND performed_at <= $as_of
+            ), scored AS (
+                SELECT c.* FROM {_CLASSIFICATIONS.full_name} AS c
+                SEMI JOIN overridden AS o ON c.org_id = o.org_id AND c.user_id = o.user_id
+            )
+            SELECT o.*, s.as_of AS scored_at, s.events_attended_90d, s.days_since_joined,
+                   s.days_since_active
+            FROM overridden AS o
+            ASOF INNER JOIN scored AS s ON o.org_id = s.org_id AND o.user_id = s.user_id
+                AND o.performed_at >= s.as_of
+            ORDER BY o.org_id, o.performed_at, o.source_key""",
+        {"since": since, "as_of": as_of},
+    )
+
+
+def scored_members(connection: Connection, org_id: str, scored_at: datetime) -> pl.DataFrame:
+    """The signals by which all members of an organisation were judged at one scored moment."""
+    names = ", ".join(f'"{name}"' for name in contract("signals.member_90d").column_names)
+    return query(
+        connection,
+        f"SELECT {names} FROM {_CLASSIFICATIONS.full_name} "
+        "WHERE org_id = $org_id AND as_of = $scored_at ORDER BY user_id",
+        {"org_id": org_id, "scored_at": scored_at},
+    )
+
+
+def signals_of(
+    connection: Connection, archetype: str, *, window_start: datetime, as_of: datetime
+) -> pl.DataFrame:
+    """The signals of one loop in `(window_start, as_of]`."""
+    names = ", ".join(_SIGNALS.column_names)
+    return query(
+        connection,
+        f"SELECT {names} FROM {_SIGNALS.full_name} WHERE archetype = $archetype "
+        "AND occurred_at > $start AND occurred_at <= $as_of ORDER BY signal_id",
+        {"archetype": archetype, "start": window_start, "as_of": as_of},
+    ).cast(_SIGNALS.polars_schema)
+
+
+def settled(connection: Connection) -> pl.DataFrame:
+    """`kind` and `source_key` of the signals of predictions that have met their outcome."""
+    return query(
+        connection, f"SELECT kind, source_key FROM {_SIGNALS.full_name} WHERE kind = 'OUTCOME'"
+    )
+
+
+def engaged_counts(
+    connection: Connection, *, window_start: datetime, as_of: datetime
+) -> pl.DataFrame:
+    """ENGAGE signals in `(window_start, as_of]`: `org_id`, `feature`, `attribution`, `n`."""
+    return query(
+        connection,
+        f"""SELECT org_id, subject AS feature, attribution, count(*) AS n
+            FROM {_SIGNALS.full_name}
+            WHERE kind = 'ENGAGE' AND occurred_at > $start AND occurred_at <= $as_of
+            GROUP BY ALL ORDER BY ALL""",
+        {"start": window_start, "as_of": as_of},
+    )
+
+
+def sent_counts(connection: Connection, *, window_start: datetime) -> pl.DataFrame:
+    """Notifications of `FACTS` sent since: `org_id`, `feature`, `attribution`, `n_sent`,
+    `n_read`."""
+    return query(
+        connection,
+        f"""SELECT org_id, feature, attribution, count(*) AS n_sent,
+                   count(first_read_at) AS n_read
+            FROM {FACTS} WHERE sent_at > epoch_us($start::TIMESTAMPTZ)
+            GROUP BY ALL ORDER BY ALL""",
+        {"start": window_start},
+    )
+
+
+def record_production(
+    connection: Connection, *, as_of: datetime, signals: int, computed_at: datetime
+) -> None:
+    """Write down that signals were drawn up to `as_of`."""
+    connection.execute(f"DELETE FROM {_PRODUCTIONS.full_name} WHERE as_of = ?", [as_of])
+    connection.execute(
+        f"INSERT INTO {_PRODUCTIONS.full_name} BY NAME "
+        "SELECT $as_of AS as_of, $signals AS signals, $computed_at AS computed_at",
+        {"as_of": as_of, "signals": signals, "computed_at": computed_at},
+    )
+
+
+def signal_counts(connection: Connection) -> Mapping[str, int]:
+    """Signals there are, by kind."""
+    rows: Sequence[tuple[str, int]] = connection.execute(
+        f"SELECT kind, count(*) FROM {_SIGNALS.full_name} GROUP BY kind ORDER BY kind"
+    ).fetchall()
+    return dict(rows)
+
+
+def drawn_last_at(connection: Connection) -> datetime:
+    """When signals were last drawn, by the clock; long ago if never."""
+    frame = query(connection, f"SELECT max(computed_at) AS last FROM {_PRODUCTIONS.full_name}")
+    return frame["last"].item() or datetime.min.replace(tzinfo=UTC)
+
+
+def _last_production(connection: Connection, *, before: datetime) -> datetime | None:
+    frame = query(
+        connection,
+        f"SELECT max(as_of) AS last FROM {_PRODUCTIONS.full_name} WHERE as_of < $before",
+        {"before": before},
+    )
+    last: datetime | None = frame["last"].item()
+    return last
+
+
+def _id(kind: str, source_key: str) -> str:
+    """SQL of a signal's id. The kind has no separator in it, so that no two pairs are alike."""
+    return f"sha256({kind} || ':' || {source_key})"
+
+
+def _count(connection: Connection, statement: str) -> int:
+    found = connection.execute(statement).fetchall()[0]
+    return int(found[0])
