@@ -33,6 +33,7 @@ def main() -> None:
         "signals": rows,
         "ingestion": rows,
         "daily_run": size,
+        "learning": ["--rows", "100000", "--repeats", "1"] if quick else [],
         "model_calls": few if quick else [],
     }.items():
         if name in only:
@@ -127,6 +128,32 @@ def _daily_run(result: dict[str, Any]) -> str:
             f"Peak memory {result['next_day']['peak_gib']:.2f} GiB. The raw computations alone: "
             f"{raw}; together {result['raw_seconds']:.1f} s, so the first run's overhead is "
             f"{result['overhead_seconds']:.1f} s.",
+        ]
+    )
+
+
+def _learning(results: list[dict[str, Any]]) -> str:
+    lines = [
+        "### Learning from notifications",
+        "",
+        "| notifications | reads | who | new signals | seconds (median) | times the group-by |",
+        "| ---: | ---: | --- | ---: | ---: | ---: |",
+    ]
+    for found in results:
+        size = f"| {found['notifications']:,} | {found['reads']:,} "
+        for name, words in {"weekly": "ours, every week", "first": "ours, the first time"}.items():
+            lines.append(
+                f"{size}| {words} | {found[f'{name}_new_signals']:,} "
+                f"| {found[f'{name}_seconds']:.1f} | {found[f'{name}_ratio']:.2f} |"
+            )
+        lines.append(f"{size}| one group-by of DuckDB | | {found['peer_seconds']:.1f} | 1 |")
+    last = results[-1]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{last['orgs']:,} organisations, {last['calibrations']:,} calibrations; peak memory "
+            f"{last['peak_gib']:.2f} GiB.",
         ]
     )
 
@@ -235,6 +262,7 @@ _TABLES: dict[str, Any] = {
     "signals": _signals,
     "ingestion": _ingestion,
     "daily_run": _daily_run,
+    "learning": _learning,
     "model_calls": _model_calls,
 }
 

@@ -9,14 +9,14 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from engagement_pipeline.settings import Settings
+from engagement_pipeline.signals import SignalSources
 from engagement_pipeline.warehouse import loop_signals as stored
+from engagement_pipeline.warehouse import signals as stored_signals
 from engagement_pipeline.warehouse import vocabulary as stored_vocabulary
 from engagement_pipeline.warehouse.connection import Connection, transaction
 
 WINDOW = timedelta(days=180)
 """What is learned from, but for engagement, whose window is a setting."""
-
-_COST = "cost:"
 
 
 def draw(
@@ -92,13 +92,24 @@ def _draw_outcomes(connection: Connection, as_of: datetime) -> None:
     predictions = stored.predictions(connection, as_of=as_of)
     if predictions.is_empty():
         return
-    from engagement_pipeline.loops.cost_forecast import actuals
+    from engagement_pipeline.loops.churn import CHURN
+    from engagement_pipeline.loops.cost_forecast import KINDS, actuals
     from engagement_pipeline.loops.prediction import outcome_signals, outcomes_due
 
     due = outcomes_due(predictions, stored.settled(connection), as_of=as_of)
-    costs = due.filter(pl.col("kind").str.starts_with(_COST))
+    costs = due.filter(pl.col("kind").is_in(KINDS))
     calls = stored.calls_of(connection, costs["subject"].unique().to_list())
     stored.emit(connection, outcome_signals(actuals(costs, calls)))
+    churn = due.filter(pl.col("kind") == CHURN)
+    for (due_at,), predicted in churn.partition_by("due_at", as_dict=True).items():
+        stored.emit(connection, outcome_signals(_churned(connection, predicted, due_at)))
+
+
+def _churned(connection: Connection, predicted: pl.DataFrame, due_at: datetime) -> pl.DataFrame:
+    from engagement_pipeline.loops.churn import churn_outcomes, last_activity
+
+    last = last_activity(SignalSources(**stored_signals.relations(connection)), at=due_at)
+    return churn_outcomes(predicted, pl.DataFrame(last.to_native()))
 
 
 def _draw_unknown_values(connection: Connection, since: datetime) -> None:

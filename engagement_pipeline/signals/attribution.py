@@ -12,6 +12,8 @@ from engagement_pipeline.signals.sources import Rows
 _STILL_HOLDS = 2**63 - 1
 """Stands for the end of a membership that has none, later than any instant."""
 
+_SPELL = ("user_id", "org_id", "starts_at", "ends_at")
+
 
 def attributed(touches: Rows, memberships: Rows) -> Rows:
     """`touches` with `org_id` filled in; those that belong to no organisation fall away.
@@ -23,7 +25,14 @@ def attributed(touches: Rows, memberships: Rows) -> Rows:
             they need no hiding from a past moment.
     """
     columns = touches.collect_schema().names()
-    return with_attribution(touches, memberships).select(columns)
+    explicit = touches.filter(~nw.col("org_id").is_null())
+    found = (
+        touches.filter(nw.col("org_id").is_null())
+        .drop("org_id")
+        .join(_primary_spells(_stays(memberships)), on="user_id", how="inner")
+        .filter(nw.col("at") >= nw.col("starts_at"), nw.col("at") < nw.col("ends_at"))
+    )
+    return nw.concat([explicit.select(columns), found.select(columns)], how="vertical")
 
 
 def with_attribution(touches: Rows, memberships: Rows) -> Rows:
@@ -37,16 +46,17 @@ def with_attribution(touches: Rows, memberships: Rows) -> Rows:
     """
     columns = touches.collect_schema().names()
     is_explicit = ~nw.col("org_id").is_null()
-    at = nw.col("at")
+    spells = _attributed_spells(_stays(memberships)).rename(
+        {"user_id": "unnamed_user_id", "org_id": "spell_org_id", "attribution": "spell_attribution"}
+    )
     # The null key of an explicit touch meets no spell. To split the touches and put them together
-    # again would make DuckDB compute twice whatever they are drawn from.
-    found = touches.with_columns(
-        nw.when(~is_explicit).then(nw.col("user_id")).alias("spell_user_id")
-    ).join(_spells(memberships), on="spell_user_id", how="left")
+    # again, as above, would make DuckDB compute twice the joins that they come from.
+    unnamed_user_id = nw.when(~is_explicit).then(nw.col("user_id")).alias("unnamed_user_id")
+    in_spell = (nw.col("at") >= nw.col("starts_at")) & (nw.col("at") < nw.col("ends_at"))
     return (
-        found.filter(
-            is_explicit | ((at >= nw.col("spell_starts_at")) & (at < nw.col("spell_ends_at")))
-        )
+        touches.with_columns(unnamed_user_id)
+        .join(spells, on="unnamed_user_id", how="left")
+        .filter(is_explicit | in_spell)
         .with_columns(
             nw.when(is_explicit)
             .then(nw.lit("explicit"))
@@ -58,73 +68,90 @@ def with_attribution(touches: Rows, memberships: Rows) -> Rows:
     )
 
 
-def _spells(memberships: Rows) -> Rows:
-    """Where a person belongs, from when until when.
-
-    Spells of one person are half-open, `[spell_starts_at, spell_ends_at)`, and never overlap, so
-    a moment finds at most one of them, and nothing has to be ranked per notification.
-
-    Returns:
-        `spell_user_id`, `spell_org_id`, `spell_starts_at`, `spell_ends_at`, `spell_attribution`
-        (`sole` or `primary`).
-    """
-    left_at = nw.col("left_at").fill_null(_STILL_HOLDS)
-    stays = memberships.select(
-        nw.col("user_id").alias("spell_user_id"), "org_id", "joined_at", left_at
-    ).with_columns(nw.len().over("spell_user_id").alias("stays"))
-    alone = stays.filter(nw.col("stays") == 1).select(
-        "spell_user_id",
-        nw.col("org_id").alias("spell_org_id"),
-        nw.col("joined_at").alias("spell_starts_at"),
-        nw.col("left_at").alias("spell_ends_at"),
-        nw.lit("sole").alias("spell_attribution"),
+def _stays(memberships: Rows) -> Rows:
+    """`user_id`, `org_id`, `joined_at`, `left_at` (never null) of each membership."""
+    return memberships.select(
+        "user_id", "org_id", "joined_at", nw.col("left_at").fill_null(_STILL_HOLDS)
     )
-    # Nearly everyone has one stay, and needs none of what follows.
-    return nw.concat([alone, _shared_spells(stays.filter(nw.col("stays") > 1))], how="vertical")
 
 
-def _shared_spells(stays: Rows) -> Rows:
-    """The spells between all moments at which one of a person's stays begins or ends.
+def _primary_spells(stays: Rows) -> Rows:
+    """When each membership was the person's oldest: `user_id`, `org_id`, `starts_at`, `ends_at`.
 
-    Within such a spell the same stays hold from its start to its end.
+    Spells of one person are half-open, `[starts_at, ends_at)`, and never overlap, so a moment
+    finds at most one of them, and nothing has to be ranked per notification. A membership becomes
+    the oldest when the last of those that are older ends: they have all begun before it, so each
+    of them holds until its own end.
     """
-    user_id, starts_at, ends_at = "spell_user_id", "spell_starts_at", "spell_ends_at"
+    older = stays.rename(
+        {"org_id": "older_org_id", "joined_at": "older_joined_at", "left_at": "older_left_at"}
+    )
+    is_older = (nw.col("older_joined_at") < nw.col("joined_at")) | (
+        (nw.col("older_joined_at") == nw.col("joined_at"))
+        & (nw.col("older_org_id") < nw.col("org_id"))
+    )
+    freed = (
+        stays.join(older, on="user_id", how="inner")
+        .filter(is_older)
+        .group_by("user_id", "org_id", "joined_at")
+        .agg(nw.col("older_left_at").max().alias("freed_at"))
+    )
+    return (
+        stays.join(freed, on=["user_id", "org_id", "joined_at"], how="left")
+        .select(
+            "user_id",
+            "org_id",
+            nw.max_horizontal("joined_at", "freed_at").alias("starts_at"),
+            nw.col("left_at").alias("ends_at"),
+        )
+        .filter(nw.col("starts_at") < nw.col("ends_at"))
+    )
+
+
+def _attributed_spells(stays: Rows) -> Rows:
+    """The primary spells, cut where any membership begins or ends, with `attribution`.
+
+    That is `primary` while memberships of several organisations hold, else `sole`.
+    """
+    counted = stays.with_columns(nw.len().over("user_id").alias("stays"))
+    # Nearly everyone has one stay, which needs no cutting.
+    alone = counted.filter(nw.col("stays") == 1).select(
+        "user_id",
+        "org_id",
+        nw.col("joined_at").alias("starts_at"),
+        nw.col("left_at").alias("ends_at"),
+        nw.lit("sole").alias("attribution"),
+    )
+    several = counted.filter(nw.col("stays") > 1).drop("stays")
+    starts_at, holding = nw.col("starts_at"), nw.col("holding_org_id")
+    cut = (
+        _cut(_primary_spells(several), several)
+        .join(several.rename({"org_id": "holding_org_id"}), on="user_id", how="inner")
+        .filter(nw.col("joined_at") <= starts_at, nw.col("left_at") > starts_at)
+        .group_by("user_id", "org_id", "starts_at", "ends_at")
+        .agg(holding.min().alias("smallest"), holding.max().alias("largest"))
+    )
+    is_sole = nw.when(nw.col("smallest") == nw.col("largest"))
+    attribution = is_sole.then(nw.lit("sole")).otherwise(nw.lit("primary")).alias("attribution")
+    return nw.concat([alone, cut.select(*_SPELL, attribution)], how="vertical")
+
+
+def _cut(spells: Rows, stays: Rows) -> Rows:
+    """`spells`, cut at each moment at which one of the person's `stays` begins or ends."""
     bounds = nw.concat(
-        [stays.select(user_id, nw.col(name).alias(starts_at)) for name in ("joined_at", "left_at")],
+        [stays.select("user_id", nw.col(end).alias("bound")) for end in ("joined_at", "left_at")],
         how="vertical",
     )
-    spells = (
-        bounds.join(bounds.rename({starts_at: ends_at}), on=user_id, how="inner")
-        .filter(nw.col(ends_at) > nw.col(starts_at))
-        .group_by(user_id, starts_at)
-        .agg(nw.col(ends_at).min())
+    pieces = (
+        bounds.rename({"bound": "piece_starts_at"})
+        .join(bounds, on="user_id", how="inner")
+        .filter(nw.col("bound") > nw.col("piece_starts_at"))
+        .group_by("user_id", "piece_starts_at")
+        .agg(nw.col("bound").min().alias("piece_ends_at"))
     )
-    org_id, still_holds = nw.col("org_id"), nw.col("left_at") > nw.col(starts_at)
-    held = (
-        spells.join(stays, on=user_id, how="inner")
-        .filter(nw.col("joined_at") <= nw.col(starts_at), still_holds)
-        .group_by(user_id, starts_at, ends_at)
-        .agg(
-            nw.col("joined_at").min(),
-            org_id.min().alias("smallest_org_id"),
-            org_id.max().alias("largest_org_id"),
-        )
-    )
-    is_sole = nw.col("smallest_org_id") == nw.col("largest_org_id")
-    # Grouping twice takes a third of the time of windows over as many small groups.
+    starts_at, ends_at = nw.col("piece_starts_at"), nw.col("piece_ends_at")
     return (
-        held.join(stays, on=[user_id, "joined_at"], how="inner")
-        .filter(still_holds)
-        .group_by(user_id, starts_at, ends_at, "smallest_org_id", "largest_org_id")
-        .agg(org_id.min().alias("spell_org_id"))
-        .select(
-            user_id,
-            "spell_org_id",
-            starts_at,
-            ends_at,
-            nw.when(is_sole)
-            .then(nw.lit("sole"))
-            .otherwise(nw.lit("primary"))
-            .alias("spell_attribution"),
-        )
+        spells.join(pieces, on="user_id", how="inner")
+        .filter(starts_at >= nw.col("starts_at"), starts_at < nw.col("ends_at"))
+        .select("user_id", "org_id", starts_at.alias("starts_at"), ends_at.alias("ends_at"))
     )

@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
@@ -84,6 +85,11 @@ def inputs_digest(
     ).fetchall()
     described = [files, as_of.isoformat(), sorted(significant_sections), version]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+
+
+def relations(connection: Connection) -> dict[str, Any]:
+    """All inputs, by table, as rows in DuckDB that are not read yet; Narwhals understands them."""
+    return {table: connection.sql(select) for table, select in _SELECTS.items()}
 
 
 def slices(connection: Connection, *, slice_rows: int) -> Iterator[dict[str, pl.LazyFrame]]:

@@ -415,3 +415,42 @@ def _call(outcome: str, input_tokens: int, output_tokens: int) -> dict[str, obje
         "started_at": AS_OF,
         "ended_at": AS_OF,
     }
+
+
+def test_a_churn_prediction_meets_its_outcome_when_its_horizon_has_passed(home: Home) -> None:
+    settings = home([], [])
+    made = AS_OF - timedelta(days=50)
+    put(
+        settings,
+        "loops.predictions",
+        [
+            {
+                "prediction_id": f"{user}-{days}",
+                "kind": "churn",
+                "org_id": "choir",
+                "user_id": user,
+                "subject": user,
+                "predicted": 0.5,
+                "made_at": made,
+                "due_at": made + timedelta(days=days),
+                "predicted_by": "a-model",
+            }
+            for user in ("keen", "lost")
+            for days in (30, 60)
+        ],
+    )
+    learn(settings, AS_OF, "prediction")
+    learn(settings, AS_OF, "prediction")
+    found = rows(
+        settings,
+        "SELECT user_id, subject, value, source_key, occurred_at "
+        "FROM loops.signals WHERE kind = 'OUTCOME' ORDER BY user_id",
+    )
+    assert [tuple(row.values()) for row in found] == [
+        # Attended forty and twenty days before; not since four months.
+        ("keen", "churn", 0.0, "keen-30", made + timedelta(days=30)),
+        ("lost", "churn", 1.0, "lost-30", made + timedelta(days=30)),
+    ]
+    brier = _calibration(settings, "choir", "churn-brier")
+    assert brier is not None
+    assert (brier["value"], brier["n"]) == (0.25, 2)
