@@ -4,12 +4,13 @@ What counts as a signal is decided in `loops`; here tables are read, handed over
 back is added. Everything may be drawn again: a signal is added once.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
 from engagement_pipeline.settings import Settings
 from engagement_pipeline.signals import SignalSources
+from engagement_pipeline.warehouse import calibrations
 from engagement_pipeline.warehouse import loop_signals as stored
 from engagement_pipeline.warehouse import signals as stored_signals
 from engagement_pipeline.warehouse import vocabulary as stored_vocabulary
@@ -17,6 +18,9 @@ from engagement_pipeline.warehouse.connection import Connection, transaction
 
 WINDOW = timedelta(days=180)
 """What is learned from, but for engagement, whose window is a setting."""
+
+# Values are quarantined by the clock, which a past day's `as_of` lies far behind.
+_EVER, _FOREVER = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 
 
 def draw(
@@ -53,7 +57,7 @@ def draw(
         stored.record_production(
             connection, as_of=as_of, signals=sum(new.values()), computed_at=computed_at
         )
-    _refresh_candidates(connection, settings)
+    _refresh_candidates(connection, settings, as_of)
     return new
 
 
@@ -120,14 +124,17 @@ def _draw_unknown_values(connection: Connection, since: datetime) -> None:
         stored.emit(connection, unknown_value_signals(rejects))
 
 
-def _refresh_candidates(connection: Connection, settings: Settings) -> None:
+def _refresh_candidates(connection: Connection, settings: Settings, as_of: datetime) -> None:
     from engagement_pipeline.ingest.vocabulary import input_vocabularies
-    from engagement_pipeline.loops.vocabulary import candidates
+    from engagement_pipeline.loops.vocabulary import candidates, settled_by_mappings
 
     rejected = stored_vocabulary.rejected_values(connection)
-    found = candidates(
-        rejected,
-        stored_vocabulary.mappings(connection),
-        input_vocabularies(settings.known_features),
-    )
+    mappings = stored_vocabulary.mappings(connection)
+    found = candidates(rejected, mappings, input_vocabularies(settings.known_features))
     stored_vocabulary.replace_candidates(connection, found)
+    used = settled_by_mappings(
+        stored.signals_of(connection, "vocabulary", window_start=_EVER, as_of=_FOREVER),
+        mappings,
+        found,
+    )
+    calibrations.record_uses(connection, "vocabulary", "ingestion", used, as_of=as_of)

@@ -22,8 +22,8 @@ Vocabularies = Mapping[tuple[str, str], Vocabulary]
 LIKE_ENOUGH = 0.65
 """Least similarity of a nearest term.
 
-Of 67 values written down by hand beforehand (slips of the pen, longer and shorter wordings, and
-words that mean something else) 59 came out right: the right term, or rightly none.
+Chosen on 67 values written down by hand (slips of the pen, longer and shorter wordings, and words
+that mean something else), of which 59 come out right: the right term, or rightly none.
 """
 _OF_SHARED_WORDS = 0.9
 _PATH_MAX_LENGTH = 4_096
@@ -287,3 +287,30 @@ def unknown_value_signals(rejects: pl.DataFrame) -> pl.DataFrame:
         .sort("occurred_at", "source_key")
         .unique("source_key", keep="first", maintain_order=True)
     )
+
+
+def settled_by_mappings(
+    signals: pl.DataFrame, mappings: pl.DataFrame, waiting: pl.DataFrame
+) -> dict[str, int]:
+    """Organisation -> mappings by which rows of it came out of quarantine.
+
+    Args:
+        signals: rows of `loops.signals` of this loop.
+        mappings: rows of `loops.vocabulary_mappings`.
+        waiting: rows of `loops.vocabulary_candidates`: what still keeps rows in quarantine.
+    """
+    subject = pl.format("{}.{}={}", "table_name", "column_name", "value").str.slice(
+        0, NAME_MAX_LENGTH
+    )
+    met = signals.filter(pl.col("kind") == "UNKNOWN_VALUE").select("org_id", "subject").unique()
+    meant = mappings.select(subject.alias("subject"), pl.col("org_id").alias("meant_by"))
+    in_vain = waiting.select("org_id", subject.alias("subject"))
+    found = (
+        met.join(meant, on="subject")
+        .filter(pl.col("meant_by").is_null() | (pl.col("meant_by") == pl.col("org_id")))
+        .join(in_vain, on=["org_id", "subject"], how="anti")
+        .group_by("org_id")
+        .agg(pl.col("subject").n_unique().cast(pl.Int64))
+        .sort("org_id")
+    )
+    return dict(found.iter_rows())

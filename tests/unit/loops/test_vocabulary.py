@@ -22,6 +22,7 @@ from engagement_pipeline.loops.vocabulary import (
     candidates,
     nearest,
     new_mapping,
+    settled_by_mappings,
     unknown_value_signals,
     vocabulary_of,
 )
@@ -308,3 +309,31 @@ def test_signals_of_very_long_values_and_paths_keep_the_contract() -> None:
 def test_signals_of_no_rows_have_the_contracts_types() -> None:
     expected = {n: t for n, t in SIGNALS.polars_schema.items() if n != "signal_id"}
     assert dict(_signals().schema) == expected
+
+
+def test_a_mapping_is_used_where_rows_waited_for_it_and_wait_no_more() -> None:
+    signals = pl.DataFrame(
+        [
+            ("garden", "attendance.status=da_bei", "UNKNOWN_VALUE"),
+            ("garden", "attendance.status=da_bei", "UNKNOWN_VALUE"),
+            ("garden", "interactions.type=shout", "UNKNOWN_VALUE"),
+            ("choir", "attendance.status=da_bei", "UNKNOWN_VALUE"),
+            ("choir", "interactions.type=shout", "UNKNOWN_VALUE"),
+            ("runners", "attendance.status=da_bei", "UNKNOWN_VALUE"),
+            ("runners", "attendance.status=maybe", "UNKNOWN_VALUE"),
+        ],
+        schema=["org_id", "subject", "kind"],
+        orient="row",
+    )
+    mappings = pl.DataFrame(
+        [
+            ("attendance", "status", None, "da_bei"),
+            ("interactions", "type", "choir", "shout"),
+        ],
+        schema=dict.fromkeys(("table_name", "column_name", "org_id", "value"), pl.String),
+        orient="row",
+    )
+    # Of the runners rows wait still, for another reason or in a refused file.
+    waiting = mappings.head(1).with_columns(org_id=pl.lit("runners"))
+    assert settled_by_mappings(signals, mappings, waiting) == {"choir": 2, "garden": 1}
+    assert settled_by_mappings(signals, mappings.clear(), waiting.clear()) == {}

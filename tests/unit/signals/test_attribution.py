@@ -103,7 +103,11 @@ _TOUCHES = {"touch": pl.Int64, "user_id": pl.String, "org_id": pl.String, "at": 
 _people = st.sampled_from(("u1", "u2"))
 _orgs = st.sampled_from(("o1", "O2", "ö3", "o4"))
 _moments = st.integers(0, 6)
-_stays = st.lists(st.tuples(_people, _orgs, _moments, st.none() | _moments), max_size=10)
+_stays = st.lists(
+    st.tuples(_people, _orgs, _moments, st.none() | _moments),
+    max_size=10,
+    unique_by=lambda stay: stay[:3],
+)
 _touches = st.lists(st.tuples(_people, st.none() | _orgs, _moments), max_size=12)
 
 
