@@ -1,6 +1,7 @@
 """The command line `engagement`: what the Dagster UI does, from a terminal.
 
-Commands and their options belong here; what they do is in `terminal`.
+Commands and their options belong here, but for those of the loops (`terminal.learning_commands`);
+what they do is in `terminal`.
 """
 
 import subprocess
@@ -13,7 +14,8 @@ import typer
 
 from engagement_pipeline.contracts.vocabulary import LEVELS
 from engagement_pipeline.settings import PROJECT_FOLDER, Settings, knobs, load_settings
-from engagement_pipeline.terminal import reading, showing
+from engagement_pipeline.terminal import learning_commands, reading, showing
+from engagement_pipeline.terminal.options import Debug, Json, RunFailedError, moment_option, show
 
 app = typer.Typer(
     help="Who is engaged, why, and what to do next, per organisation and member.",
@@ -22,41 +24,16 @@ app = typer.Typer(
     add_completion=False,
 )
 override_app = typer.Typer(help="Set, clear and list overrides of levels.", no_args_is_help=True)
-vocabulary_app = typer.Typer(
-    help="Values that no vocabulary knows, and what they mean.", no_args_is_help=True
-)
 db_app = typer.Typer(help="The warehouse file.", no_args_is_help=True)
 app.add_typer(override_app, name="override")
-app.add_typer(vocabulary_app, name="vocabulary")
-loops_app = typer.Typer(help="What the pipeline learns from what happened.", no_args_is_help=True)
 app.add_typer(db_app, name="db")
-app.add_typer(loops_app, name="loops")
+learning_commands.add_to(app)
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-# Every command takes it: `main` shows the traceback, also of those that do nothing with it.
-Debug = Annotated[bool, typer.Option("--debug", help="Show logs and tracebacks.")]
 OrgOption = Annotated[str, typer.Option("--org", help="The organisation's id.")]
 UserOption = Annotated[str, typer.Option("--user", help="The member's id.")]
 
 
 _DEMO_DAYS_BEFORE = (28, 7, 0)
-
-
-class RunFailedError(Exception):
-    """Something failed and has been named; the exit status is 1."""
-
-
-def _moment(text: str | None) -> str | None:
-    from engagement_pipeline.defs.resources import BadRunOptionError, parse_moment
-
-    try:
-        if text is not None:
-            parse_moment(text)
-    except BadRunOptionError:
-        raise typer.BadParameter(
-            f"expected a moment such as 2026-01-31T04:00:00Z, found {text!r}"
-        ) from None
-    return text
 
 
 def _classifier(name: str | None) -> str | None:
@@ -67,7 +44,8 @@ def _classifier(name: str | None) -> str | None:
 
 
 AtOption = Annotated[
-    str | None, typer.Option("--at", callback=_moment, help="When it was decided; default: now.")
+    str | None,
+    typer.Option("--at", callback=moment_option, help="When it was decided; default: now."),
 ]
 
 
@@ -77,7 +55,7 @@ def run(
     as_of: Annotated[
         str | None,
         typer.Option(
-            callback=_moment, help="The moment to compute for, ISO 8601 in UTC; default: now."
+            callback=moment_option, help="The moment to compute for, ISO 8601 in UTC; default: now."
         ),
     ] = None,
     org: Annotated[
@@ -125,7 +103,10 @@ def run(
 def demo(
     seed: Annotated[int, typer.Option(help="Seed of the sample data.")] = 20260101,
     as_of: Annotated[
-        str, typer.Option(callback=_moment, help="The moment the sample ends and is computed for.")
+        str,
+        typer.Option(
+            callback=moment_option, help="The moment the sample ends and is computed for."
+        ),
     ] = "2026-06-30T04:00:00Z",
     classifier: Annotated[
         str,
@@ -188,7 +169,7 @@ def query(
 ) -> None:
     """Run SQL on the published file, which holds the schema `marts`."""
     rows = reading.ask(load_settings(), sql).to_dicts()
-    _show(rows, f"{len(rows):,} rows", is_json)
+    show(rows, f"{len(rows):,} rows", is_json)
 
 
 @app.command()
@@ -249,38 +230,10 @@ def eval_command(
     showing.table(disagreements, title="Differs from what people expect")
 
 
-AsOfOption = Annotated[
-    str | None,
-    typer.Option(callback=_moment, help="The moment to learn for, ISO 8601; default: now."),
-]
-
-
-@app.command(name="tune-engagement")
-def tune_engagement(as_of: AsOfOption = None, is_json: Json = False, debug: Debug = False) -> None:
-    """Learn from what was read, accepted and answered; plan digests; publish."""
-    _tune("tune_engagement", as_of, is_json, debug)
-
-
-@app.command(name="tune-thresholds")
-def tune_thresholds(as_of: AsOfOption = None, is_json: Json = False, debug: Debug = False) -> None:
-    """Learn from overrides where levels should begin; publish."""
-    _tune("tune_thresholds", as_of, is_json, debug)
-
-
-@loops_app.command("status")
-def loops_status(
-    org: Annotated[str | None, typer.Option(help="Only this organisation, loop by loop.")] = None,
-    is_json: Json = False,
-    _debug: Debug = False,
-) -> None:
-    """Where each loop stands: signals, what was learned, and who used it last."""
-    _loop_status(load_settings(), org, is_json)
-
-
 @app.command(name="settings")
 def settings_command(is_json: Json = False, _debug: Debug = False) -> None:
     """Every setting, its value, and where that came from."""
-    _show([vars(knob) for knob in knobs(load_settings())], "Settings", is_json)
+    show([vars(knob) for knob in knobs(load_settings())], "Settings", is_json)
 
 
 @app.command()
@@ -295,7 +248,7 @@ def export(
     if kind not in reading.EXPORT_KINDS:
         raise typer.BadParameter(f"--format: expected one of {reading.EXPORT_KINDS}, found {kind}")
     paths = reading.export(load_settings(), to, mart or [], kind)
-    _show([{"file": str(path)} for path in paths], "Exported", is_json)
+    show([{"file": str(path)} for path in paths], "Exported", is_json)
 
 
 @override_app.command("set")
@@ -306,7 +259,7 @@ def override_set(
     notes: Annotated[str, typer.Option(help="Why.")],
     by: Annotated[str, typer.Option(help="User id of the admin who decides.")],
     expires_at: Annotated[
-        str | None, typer.Option(callback=_moment, help="When it ends; default: never.")
+        str | None, typer.Option(callback=moment_option, help="When it ends; default: never.")
     ] = None,
     at: AtOption = None,
     is_json: Json = False,
@@ -317,7 +270,7 @@ def override_set(
         raise typer.BadParameter(f"--level: expected one of {', '.join(LEVELS)}, found {level!r}")
     given = {"level": level, "expires_at": expires_at}
     _override("override_engagement", "set_override", given, org, user, notes, by, at, debug)
-    _show(reading.overrides(load_settings(), org), "Overrides in force", is_json)
+    show(reading.overrides(load_settings(), org), "Overrides in force", is_json)
 
 
 @override_app.command("clear")
@@ -332,7 +285,7 @@ def override_clear(
 ) -> None:
     """Take back a member's override, and publish."""
     _override("clear_override", "remove_override", {}, org, user, notes, by, at, debug)
-    _show(reading.overrides(load_settings(), org), "Overrides in force", is_json)
+    show(reading.overrides(load_settings(), org), "Overrides in force", is_json)
 
 
 @override_app.command("list")
@@ -342,55 +295,7 @@ def override_list(
     _debug: Debug = False,
 ) -> None:
     """The overrides in force, as published."""
-    _show(reading.overrides(load_settings(), org), "Overrides in force", is_json)
-
-
-@vocabulary_app.command("list")
-def vocabulary_list(is_json: Json = False, _debug: Debug = False) -> None:
-    """Values that rows were quarantined for, the term nearest to each, and what was accepted."""
-    from engagement_pipeline.terminal import vocabulary
-
-    found = vocabulary.listed(load_settings())
-    if is_json:
-        showing.as_json(found)
-        return
-    showing.table(found["candidates"], title="Values that are not known")
-    showing.table(found["mappings"], title="What was said that values mean")
-
-
-@vocabulary_app.command("accept")
-def vocabulary_accept(
-    column: Annotated[
-        str, typer.Argument(metavar="TABLE.COLUMN", help="Such as attendance.status.")
-    ],
-    value: Annotated[str, typer.Argument(help="The value, as the files have it.")],
-    term: Annotated[str, typer.Argument(help="The known term that it means.")],
-    org: Annotated[
-        str | None, typer.Option("--org", help="Only this organisation means it so; default: all.")
-    ] = None,
-    is_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Say what a value means; the rows that were quarantined for it load at the next run."""
-    from engagement_pipeline.loops.vocabulary import VocabularyError
-    from engagement_pipeline.terminal import vocabulary
-
-    settings = load_settings()
-    try:
-        mapping = vocabulary.check(settings, column, value, term, org)
-    except VocabularyError as error:
-        raise typer.BadParameter(str(error)) from None
-    run = vocabulary.accept(settings, column, value, term, org, is_verbose=debug)
-    if run.failures:
-        raise RunFailedError("\n".join(run.failures))
-    if is_json:
-        showing.as_json(mapping)
-        return
-    whose = f"in {org}" if org else "everywhere"
-    showing.note(
-        f"{column}: {mapping['value']} means {mapping['term']} {whose}. Rows that were quarantined "
-        "for it load at the next run."
-    )
+    show(reading.overrides(load_settings(), org), "Overrides in force", is_json)
 
 
 @db_app.command("upgrade")
@@ -402,7 +307,7 @@ def db_upgrade(is_json: Json = False, _debug: Debug = False) -> None:
     with Warehouse.of(load_settings()).open() as connection:
         applied = upgrade(connection, now=datetime.now(UTC))
     rows = [{"version": m.version, "what": m.title} for m in applied]
-    _show(rows, "Migrations applied", is_json)
+    show(rows, "Migrations applied", is_json)
 
 
 def _override(
@@ -431,37 +336,6 @@ def _override(
         raise RunFailedError("\n".join(outcome.failures))
 
 
-def _tune(job_name: str, as_of: str | None, is_json: bool, debug: bool) -> None:
-    from engagement_pipeline.terminal import learning
-
-    settings = load_settings()
-    outcome = learning.tune(settings, job_name, as_of=as_of, is_verbose=debug)
-    if not settings.loops_enabled:
-        if is_json:
-            showing.as_json([])
-        else:
-            showing.note("LOOPS_ENABLED is not `true`: nothing was recorded, learned or used.")
-    elif outcome.jobs[-1].job_name == "publish" and outcome.jobs[-1].is_success:
-        _loop_status(settings, None, is_json)
-    if outcome.failures:
-        raise RunFailedError("\n".join(outcome.failures))
-
-
-def _loop_status(settings: Settings, org: str | None, is_json: bool) -> None:
-    from engagement_pipeline.terminal import learning
-
-    rows = learning.status(settings, org)
-    if is_json:
-        showing.as_json(rows)
-        return
-    if org is None:
-        showing.table(learning.by_archetype(rows), title="Organisations by where each loop stands")
-    else:
-        showing.table(rows, title=f"Loops of {org}")
-    if not settings.loops_enabled:
-        showing.note("LOOPS_ENABLED is not `true`: the loops are off.")
-
-
 def _show_outcome(settings: Settings, outcome: Any, is_json: bool) -> None:
     if is_json:
         showing.as_json(outcome.as_dict())
@@ -478,13 +352,6 @@ def _show_outcome(settings: Settings, outcome: Any, is_json: bool) -> None:
         showing.OUT.print(f"Took {outcome.seconds:.1f} s. Look at it with: engagement ui")
     if outcome.failures:
         raise RunFailedError("\n".join(outcome.failures))
-
-
-def _show(rows: Any, title: str, is_json: bool) -> None:
-    if is_json:
-        showing.as_json(rows)
-    else:
-        showing.table(rows if isinstance(rows, list) else [rows], title=title)
 
 
 def main() -> None:

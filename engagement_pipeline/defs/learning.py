@@ -82,7 +82,7 @@ class Learning:
         except Exception as error:
             # What all organisations share could not be read or fitted: none can be learned for.
             failed = dict.fromkeys(org_ids, f"{type(error).__name__}: {error}")
-            rows = stored.NO_CALIBRATIONS
+            rows = stored.no_calibrations()
         else:
             rows, failed = self._learn_each(learner, org_ids, start, versions, findings)
         stored.write_learned(
@@ -115,7 +115,7 @@ class Learning:
             return rows
 
         rows, failed = learn_each(org_ids, learn)
-        return stored.NO_CALIBRATIONS if rows is None else rows, failed
+        return stored.no_calibrations() if rows is None else rows, failed
 
     def _engagement(self, start: datetime) -> Learner:
         engaged = stored_signals.engaged_counts(
@@ -171,7 +171,7 @@ class Learning:
 
     def _review_queue(self, learned: pl.DataFrame, start: datetime) -> pl.DataFrame:
         versions = new_versions(
-            learned, window_start=start, as_of=self.as_of, versions=stored.NO_CALIBRATIONS
+            learned, window_start=start, as_of=self.as_of, versions=stored.no_calibrations()
         )
         return suggestion.review_levels(
             versions, below=self.settings.review_acceptance_below, as_of=self.as_of

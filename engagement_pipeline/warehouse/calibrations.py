@@ -19,7 +19,10 @@ _LEARNING_RUNS = contract("loops.learning_runs")
 _USES = contract("loops.consumer_uses")
 _DECISIONS = contract("loops.digest_decisions")
 
-NO_CALIBRATIONS = _CALIBRATIONS.empty()
+
+def no_calibrations() -> pl.DataFrame:
+    """A frame of calibrations without rows."""
+    return _CALIBRATIONS.empty()
 
 
 def latest_versions(connection: Connection, *, before: datetime) -> pl.DataFrame:
