@@ -110,7 +110,7 @@ def _learn(connection: Any, settings: Any, as_of: datetime) -> dict[str, int]:
     from engagement_pipeline.defs.learning import Learning
     from engagement_pipeline.warehouse.classifications import stored_orgs
 
-    new = draw(connection, settings, as_of=as_of, computed_at=as_of)
+    drawn = draw(connection, settings, as_of=as_of, computed_at=as_of)
     guides = guides_at(connection, settings, as_of=as_of)
     orgs = {org.org_id: org for org in stored_orgs(connection)}
     learning = Learning(connection, settings, guides, orgs, as_of, as_of)
@@ -118,7 +118,7 @@ def _learn(connection: Any, settings: Any, as_of: datetime) -> dict[str, int]:
     learning.plan_digests()
     if learned.failed:
         raise SystemExit(str(learned.failed))
-    return {"signals": sum(new.values()), "calibrations": learned.calibrations}
+    return {"signals": sum(drawn.new.values()), "calibrations": learned.calibrations}
 
 
 def _report(started: float, **facts: int) -> None:

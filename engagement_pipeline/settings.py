@@ -283,7 +283,7 @@ class Settings(BaseSettings):
     @classmethod
     def _only_true_is_on(cls, value: object) -> bool:
         # A switch that a slip of the pen leaves on is worse than one that it turns off.
-        return value is True or (isinstance(value, str) and value.strip() == "true")
+        return value is True or (isinstance(value, str) and value == "true")
 
     @model_validator(mode="after")
     def _digest_bounds_agree(self) -> Self:

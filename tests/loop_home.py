@@ -48,7 +48,7 @@ def learn(
 ) -> dict[str, Learned]:
     """Draw signals and learn these loops, as the tuning jobs do; then plan digests, if asked to."""
     with Warehouse.of(settings).open() as connection:
-        draw(connection, settings, as_of=as_of, computed_at=as_of)
+        assert draw(connection, settings, as_of=as_of, computed_at=as_of).failed == {}
         learning = learning_at(connection, settings, as_of)
         learned = {archetype: learning.learn(archetype) for archetype in archetypes}
         if plans_digests:

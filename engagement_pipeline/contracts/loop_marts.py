@@ -80,7 +80,10 @@ class LoopStatus(pa.DataFrameModel):
     org_id: str = identifier("The organisation.")
     archetype: str = word("The loop.", vocabulary.ARCHETYPES)
     state: str = word("Where it stands.", vocabulary.LOOP_STATES)
-    window_start: Instant = instant("Start of the window of 30 days, excluded.")
+    window_start: Instant = instant(
+        "Start of the window, excluded: 30 days before its end for `engagement` and `vocabulary`, "
+        "180 days for the others."
+    )
     window_end: Instant = instant("End of the window: the moment that the row describes.")
     signals_in_window: int = count("Loop signals in the window.")
     calibrations_in_force: int = count(

@@ -166,10 +166,21 @@ class DigestDecisions(Digest):
 
 @table(
     "loops.label_agreement",
-    key=["org_id", "prompt_version", "model_version", "computed_level", "admin_level"],
+    key=[
+        "org_id",
+        "prompt_version",
+        "model_version",
+        "computed_level",
+        "admin_level",
+        "window_end",
+    ],
+    time_column="window_end",
 )
 class LabelAgreement(pa.DataFrameModel):
-    """Computed levels against what admins made of them, by organisation, prompt and model."""
+    """Computed levels against what admins made of them, by organisation, prompt and model.
+
+    Versions are added; those of an organisation's last successful learning count.
+    """
 
     org_id: str = identifier("The organisation.")
     prompt_version: str = identifier("The prompt, or the version of the templates.")
@@ -185,17 +196,21 @@ class LabelAgreement(pa.DataFrameModel):
         ge=-1.0,
     )
     window_start: Instant = instant("Start of the window, excluded.")
-    window_end: Instant = instant("End of the window, included.")
+    window_end: Instant = instant("End of the window, included: the moment learned for.")
 
     class Config:
         strict = True
 
 
-@table("loops.corrections", key=["org_id", "place"])
+@table("loops.corrections", key=["org_id", "computed_at", "place"], time_column="computed_at")
 class Corrections(pa.DataFrameModel):
-    """Profiles that admins corrected, as the model is told of them: at most three for each."""
+    """Profiles that admins corrected, as the model is told of them: at most three for each.
+
+    Versions are added; those of an organisation's last successful learning count.
+    """
 
     org_id: str = identifier("The organisation.")
+    computed_at: Instant = instant("The moment that it was computed for.")
     place: int = count("Its place among them, from 1.")
     profile: str = identifier("The profile, as the model reads it.")
     computed_level: str = word("The level that was suggested.", vocabulary.LEVELS)
@@ -206,9 +221,12 @@ class Corrections(pa.DataFrameModel):
         strict = True
 
 
-@table("loops.review_queue", key=["org_id", "level"])
+@table("loops.review_queue", key=["org_id", "level", "queued_at"], time_column="queued_at")
 class ReviewLevels(pa.DataFrameModel):
-    """Levels that admins of an organisation overrule so often that people should look at them."""
+    """Levels that admins of an organisation overrule so often that people should look at them.
+
+    Versions are added; those of an organisation's last successful learning count.
+    """
 
     org_id: str = identifier("The organisation.")
     level: str = word("The level.", vocabulary.LEVELS)
@@ -241,7 +259,11 @@ class Predictions(pa.DataFrameModel):
         strict = True
 
 
-@table("loops.calibration_maps", key=["org_id", "key", "computed_at", "raw"])
+@table(
+    "loops.calibration_maps",
+    key=["org_id", "key", "computed_at", "raw"],
+    time_column="computed_at",
+)
 class CalibrationMaps(pa.DataFrameModel):
     """Isotonic maps from predicted probabilities to those that came true, knot by knot."""
 

@@ -31,7 +31,7 @@ from engagement_pipeline.scoring.prompt import PROMPT_VERSION
 from engagement_pipeline.scoring.questions import OrgQuestions, questions_about
 from engagement_pipeline.settings import Settings
 from engagement_pipeline.warehouse import classifications as stored
-from engagement_pipeline.warehouse import llm, loop_signals
+from engagement_pipeline.warehouse import llm, predictions
 from engagement_pipeline.warehouse.classifications import StoredOrg
 from engagement_pipeline.warehouse.connection import Connection
 
@@ -237,7 +237,7 @@ class Asking:
         if self.settings.loops_enabled and expected:
             model = self.classifier.model_version
             rows = forecast_rows(self.run_id, self.as_of, model, expected)
-            loop_signals.add_predictions(self.connection, rows)
+            predictions.add_predictions(self.connection, rows)
 
     def _ask(
         self, way: Way, pending: Sequence[OrgQuestions], foreseen: Estimate, labels: ModelLabels

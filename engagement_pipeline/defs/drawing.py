@@ -4,36 +4,38 @@ What counts as a signal is decided in `loops`; here tables are read, handed over
 back is added. Everything may be drawn again: a signal is added once.
 """
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
 
 import polars as pl
 
+from engagement_pipeline.loops.calibration import WINDOW
 from engagement_pipeline.settings import Settings
 from engagement_pipeline.signals import SignalSources
-from engagement_pipeline.warehouse import calibrations
 from engagement_pipeline.warehouse import loop_signals as stored
+from engagement_pipeline.warehouse import predictions as stored_predictions
 from engagement_pipeline.warehouse import signals as stored_signals
 from engagement_pipeline.warehouse import vocabulary as stored_vocabulary
 from engagement_pipeline.warehouse.connection import Connection, transaction
 
-WINDOW = timedelta(days=180)
-"""What is learned from, but for engagement, whose window is a setting."""
 
-# Values are quarantined by the clock, which a past day's `as_of` lies far behind.
-_EVER, _FOREVER = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+@dataclass
+class Drawn:
+    """What came of drawing: new signals by kind, and the loops whose signals could not be drawn."""
+
+    new: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 def draw(
-    connection: Connection,
-    settings: Settings,
-    *,
-    as_of: datetime,
-    computed_at: datetime,
-) -> dict[str, int]:
-    """Draw all signals of what was known at `as_of`; gives how many are new, by kind.
+    connection: Connection, settings: Settings, *, as_of: datetime, computed_at: datetime
+) -> Drawn:
+    """Draw all signals of what was known at `as_of`.
 
-    Leaves the facts about notifications in place, for whoever learns from them next. Where the
-    loops are off nothing is drawn.
+    One loop's trouble stops no other, and is tried again the next time. Leaves the facts about
+    notifications in place, for whoever learns from them next. Where the loops are off nothing is
+    drawn.
 
     Args:
         connection: to the warehouse.
@@ -41,24 +43,39 @@ def draw(
         as_of: the moment.
         computed_at: when this is done.
     """
+    drawn = Drawn()
     if not settings.loops_enabled:
-        return {}
+        return drawn
     before = stored.signal_counts(connection)
-    keep_facts(connection, as_of)
-    drawn_last_at = stored.drawn_last_at(connection)
-    with transaction(connection):
-        stored.emit_engagements(connection)
-        _draw_judgements(connection, as_of - WINDOW, as_of)
-        stored.emit(connection, stored.override_signals(connection, as_of=as_of))
-        _draw_outcomes(connection, as_of)
-        _draw_unknown_values(connection, drawn_last_at)
-        after = stored.signal_counts(connection)
-        new = {kind: count - before.get(kind, 0) for kind, count in after.items()}
+    since = stored.drawn_last_at(connection)
+    producers: dict[str, Callable[[], object]] = {
+        "engagement": lambda: _draw_engagements(connection, as_of),
+        "suggestion": lambda: _draw_judgements(connection, as_of - WINDOW, as_of),
+        "threshold": lambda: stored.emit(
+            connection, stored.override_signals(connection, as_of=as_of)
+        ),
+        "prediction": lambda: _draw_outcomes(connection, as_of),
+        "vocabulary": lambda: _draw_unknown_values(connection, settings, since),
+    }
+    for archetype, produce in producers.items():
+        try:
+            with transaction(connection):
+                produce()
+        except Exception as error:
+            drawn.failed[archetype] = f"{type(error).__name__}: {error}"
+    after = stored.signal_counts(connection)
+    drawn.new = {kind: count - before.get(kind, 0) for kind, count in after.items()}
+    if not drawn.failed:
+        # The next time begins here, which must not pass over what could not be drawn.
         stored.record_production(
-            connection, as_of=as_of, signals=sum(new.values()), computed_at=computed_at
+            connection, as_of=as_of, signals=sum(drawn.new.values()), computed_at=computed_at
         )
-    _refresh_candidates(connection, settings, as_of)
-    return new
+    return drawn
+
+
+def _draw_engagements(connection: Connection, as_of: datetime) -> None:
+    keep_facts(connection, as_of)
+    stored.emit_engagements(connection)
 
 
 def keep_facts(connection: Connection, as_of: datetime) -> None:
@@ -93,16 +110,15 @@ def _draw_judgements(connection: Connection, window_start: datetime, as_of: date
 
 
 def _draw_outcomes(connection: Connection, as_of: datetime) -> None:
-    predictions = stored.predictions(connection, as_of=as_of)
-    if predictions.is_empty():
+    due = stored_predictions.due_predictions(connection, as_of=as_of)
+    if due.is_empty():
         return
     from engagement_pipeline.loops.churn import CHURN
     from engagement_pipeline.loops.cost_forecast import KINDS, actuals
-    from engagement_pipeline.loops.prediction import outcome_signals, outcomes_due
+    from engagement_pipeline.loops.prediction import outcome_signals
 
-    due = outcomes_due(predictions, stored.settled(connection), as_of=as_of)
     costs = due.filter(pl.col("kind").is_in(KINDS))
-    calls = stored.calls_of(connection, costs["subject"].unique().to_list())
+    calls = stored_predictions.calls_of(connection, costs["subject"].unique().to_list())
     stored.emit(connection, outcome_signals(actuals(costs, calls)))
     churn = due.filter(pl.col("kind") == CHURN)
     for (due_at,), predicted in churn.partition_by("due_at", as_dict=True).items():
@@ -116,25 +132,20 @@ def _churned(connection: Connection, predicted: pl.DataFrame, due_at: datetime) 
     return churn_outcomes(predicted, pl.DataFrame(last.to_native()))
 
 
-def _draw_unknown_values(connection: Connection, since: datetime) -> None:
+def _draw_unknown_values(connection: Connection, settings: Settings, since: datetime) -> None:
     from engagement_pipeline.loops.vocabulary import unknown_value_signals
 
     rejects = stored_vocabulary.rejected_rows_with_unknown_values(connection, since)
     if not rejects.is_empty():
         stored.emit(connection, unknown_value_signals(rejects))
+    _refresh_candidates(connection, settings)
 
 
-def _refresh_candidates(connection: Connection, settings: Settings, as_of: datetime) -> None:
+def _refresh_candidates(connection: Connection, settings: Settings) -> None:
     from engagement_pipeline.ingest.vocabulary import input_vocabularies
-    from engagement_pipeline.loops.vocabulary import candidates, settled_by_mappings
+    from engagement_pipeline.loops.vocabulary import candidates
 
     rejected = stored_vocabulary.rejected_values(connection)
     mappings = stored_vocabulary.mappings(connection)
     found = candidates(rejected, mappings, input_vocabularies(settings.known_features))
     stored_vocabulary.replace_candidates(connection, found)
-    used = settled_by_mappings(
-        stored.signals_of(connection, "vocabulary", window_start=_EVER, as_of=_FOREVER),
-        mappings,
-        found,
-    )
-    calibrations.record_uses(connection, "vocabulary", "ingestion", used, as_of=as_of)

@@ -4,25 +4,23 @@ Each organisation as classifiers know it is put together here: its own texts and
 was learned of it. How that is learned is in `defs.learning`.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import polars as pl
-
-from engagement_pipeline.loops.calibration import in_force
+from engagement_pipeline.loops.calibration import COST_RATIO, EXPIRES_AFTER, THRESHOLD, in_force
 from engagement_pipeline.scoring import due
 from engagement_pipeline.scoring.anthropic.estimate import TokenRatios
 from engagement_pipeline.scoring.classifier import Classifier
 from engagement_pipeline.scoring.levels import Correction, OrgContext, Thresholds
+from engagement_pipeline.scoring.profiles import Profile
 from engagement_pipeline.settings import Settings
 from engagement_pipeline.warehouse import calibrations as stored
 from engagement_pipeline.warehouse.classifications import StoredOrg
 from engagement_pipeline.warehouse.connection import Connection
 
-_THRESHOLD = "threshold:"
-_ACCEPTANCE = "acceptance-rate:"
-_COST = "cost-ratio:"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,18 +110,16 @@ def guides_at(connection: Connection, settings: Settings, *, as_of: datetime) ->
     defaults = thresholds_of(settings)
     if not settings.loops_enabled:
         return Guides(defaults)
-    tuned = _values(connection, _THRESHOLD, as_of)
-    ratios = _values(connection, _COST, as_of)
-    # Corrections are learned along with acceptance rates, and expire with them.
-    accepted = _values(connection, _ACCEPTANCE, as_of)
+    tuned = _values(connection, THRESHOLD, as_of)
+    ratios = _values(connection, COST_RATIO, as_of)
     corrected = _corrections(connection, as_of)
     by_org = {
         org_id: Guidance(
             tuned.get(org_id, {}),
-            corrected.get(org_id, ()) if org_id in accepted else (),
+            corrected.get(org_id, ()),
             _ratios(ratios.get(org_id)),
         )
-        for org_id in sorted({*tuned, *ratios, *accepted})
+        for org_id in sorted({*tuned, *ratios, *corrected})
     }
     return Guides(defaults, by_org, settings.apply_tuned_thresholds)
 
@@ -170,10 +166,21 @@ def _values(connection: Connection, prefix: str, as_of: datetime) -> dict[str, d
 
 
 def _corrections(connection: Connection, as_of: datetime) -> dict[str, tuple[Correction, ...]]:
-    rows = stored.findings(connection, "loops.corrections").filter(pl.col("corrected_at") <= as_of)
+    rows = stored.corrections_in_force(connection, as_of=as_of, learned_after=as_of - EXPIRES_AFTER)
     found: dict[str, tuple[Correction, ...]] = {}
-    for row in rows.sort("org_id", "place").iter_rows(named=True):
-        one = Correction(row["profile"], row["computed_level"], row["admin_level"])
+    for row in rows.iter_rows(named=True):
+        try:
+            one = Correction(
+                Profile(row["profile"]).text, row["computed_level"], row["admin_level"]
+            )
+        except ValueError as error:
+            # Written by a release whose cells or levels were others: no reason to label nobody.
+            _LOG.warning(
+                "a correction of %s is left out, the model is not told of it: %s",
+                row["org_id"],
+                error,
+            )
+            continue
         found[row["org_id"]] = (*found.get(row["org_id"], ()), one)
     return found
 

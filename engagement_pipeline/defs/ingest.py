@@ -10,6 +10,7 @@ from engagement_pipeline.contracts import Contract, contract
 from engagement_pipeline.defs.ingestion import TableIngest, ingest_table
 from engagement_pipeline.defs.metadata import (
     DAILY,
+    LOOPS_OFF,
     WAREHOUSE_POOL,
     Metadata,
     asset_key,
@@ -85,10 +86,11 @@ def ingest(
     """
     settings = pipeline.settings()
     now = run_start(context)
+    used_at = pipeline.moment(now)
     check_free_disk(settings.data_folder, settings.min_free_disk_mb)
     found = discover(settings.source_folder)
     ingested = [
-        _ingest(context, pipeline.warehouse(), settings, found, table, now)
+        _ingest(context, pipeline.warehouse(), settings, found, table, now, used_at)
         for table in INPUT_TABLES
         if RAW_KEYS[table] in context.selected_asset_keys
     ]
@@ -113,6 +115,7 @@ def _ingest(
     found: Discovery,
     table: str,
     now: datetime,
+    used_at: datetime,
 ) -> _Ingested:
     into = contract(f"raw.{table}")
     files = found.files[table]
@@ -120,7 +123,13 @@ def _ingest(
     with warehouse.open() as connection:
         upgrade(connection, now=now)
         result = ingest_table(
-            connection, into, files, settings=settings, now=now, progress=progress
+            connection,
+            into,
+            files,
+            settings=settings,
+            now=now,
+            progress=progress,
+            used_at=used_at,
         )
         result.problems[:0] = found.problems[table]
         rows = row_count(connection, into)
@@ -165,7 +174,7 @@ def _reject_check(into: Contract, result: TableIngest) -> dg.AssetCheckResult:
 
 def _metadata(one: _Ingested) -> Metadata:
     result = one.result
-    return {
+    told: Metadata = {
         "dagster/row_count": one.rows,
         "files_new": len(result.loaded) - len(result.refused),
         "files_known": len(result.known),
@@ -179,6 +188,9 @@ def _metadata(one: _Ingested) -> Metadata:
             f"{path}: {', '.join(columns)}" for path, columns in result.unknown_columns.items()
         ],
     }
+    if result.mappings_not_applied:
+        told["mappings_not_applied"] = f"{result.mappings_not_applied:,}, for {LOOPS_OFF}"
+    return told
 
 
 # Written along with the tables above, and by nothing else.

@@ -20,19 +20,25 @@ def _job(
     name: str,
     assets: Sequence[dg.AssetsDefinition | dg.AssetKey],
     description: str,
-    config: Mapping[str, Any] | None = None,
+    ops: Mapping[str, Any] | None = None,
 ) -> object:
     return dg.define_asset_job(
         name,
         selection=dg.AssetSelection.assets(*assets),
         description=description,
-        config=dict(config or {}),
+        config={"ops": dict(ops)} if ops else {},
         executor_def=dg.in_process_executor,
     )
 
 
-def _learning(*archetypes: str) -> dict[str, Any]:
-    return {"ops": {loops.op.name: {"config": {"archetypes": list(archetypes)}}}}
+LEARNED = {
+    job_name: {loops.op.name: {"config": {"archetypes": list(archetypes)}}}
+    for job_name, archetypes in {
+        "tune_thresholds": ("threshold",),
+        "tune_engagement": ("suggestion", "prediction", "vocabulary", "ranking", "engagement"),
+    }.items()
+}
+"""What each tuning job learns, as configuration of its ops."""
 
 
 refresh = _job(
@@ -56,14 +62,14 @@ tune_thresholds = _job(
     "tune_thresholds",
     [asset_key(SIGNALS), asset_key(CALIBRATIONS)],
     "Learn from overrides where each organisation's levels should begin. `publish` follows.",
-    _learning("threshold"),
+    LEARNED["tune_thresholds"],
 )
 tune_engagement = _job(
     "tune_engagement",
     [loops],
     "Learn how notifications are read, which levels admins accept, how good predictions were and "
     "which messages are answered; decide how notifications are delivered. `publish` follows.",
-    _learning("suggestion", "prediction", "vocabulary", "ranking", "engagement"),
+    LEARNED["tune_engagement"],
 )
 
 JOBS = [
@@ -76,6 +82,6 @@ JOBS = [
     clear_override,
     accept_vocabulary,
 ]
-TUNING_JOBS = ("tune_thresholds", "tune_engagement")
+TUNING_JOBS = tuple(LEARNED)
 EXCLUSIVE_JOBS = ("refresh", "classify", "publish", *TUNING_JOBS)
 """Jobs of which no two run at once."""

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from engagement_pipeline.defs.drawing import WINDOW
 from engagement_pipeline.defs.guidance import Guides
 from engagement_pipeline.loops import (
     cost_forecast,
@@ -21,12 +20,19 @@ from engagement_pipeline.loops import (
     suggestion,
     threshold,
 )
-from engagement_pipeline.loops.calibration import LEARNED_SCHEMA, in_force, new_versions
+from engagement_pipeline.loops.calibration import (
+    LEARNED_SCHEMA,
+    THRESHOLD,
+    WINDOW,
+    in_force,
+    new_versions,
+)
 from engagement_pipeline.loops.isolation import learn_each
 from engagement_pipeline.scoring.sharing import with_shared_profiles
 from engagement_pipeline.settings import Settings
 from engagement_pipeline.warehouse import calibrations as stored
 from engagement_pipeline.warehouse import loop_signals as stored_signals
+from engagement_pipeline.warehouse import predictions as stored_predictions
 from engagement_pipeline.warehouse.classifications import StoredOrg
 from engagement_pipeline.warehouse.connection import Connection
 
@@ -137,7 +143,7 @@ class Learning:
         overridden = stored_signals.overridden_members(
             self.connection, since=start, as_of=self.as_of
         )
-        versions = stored.unexpired(self.connection, as_of=self.as_of, prefix=threshold.THRESHOLD)
+        versions = stored.unexpired(self.connection, as_of=self.as_of, prefix=THRESHOLD)
 
         def learn(org_ids: Collection[str]) -> tuple[pl.DataFrame, Findings]:
             own = overridden.filter(pl.col("org_id").is_in(list(org_ids)))
@@ -149,7 +155,12 @@ class Learning:
         return learn
 
     def _suggestion(self, start: datetime) -> Learner:
-        judged = stored_signals.judgements(self.connection, window_start=start, as_of=self.as_of)
+        judged = stored_signals.judgements(
+            self.connection,
+            window_start=start,
+            as_of=self.as_of,
+            accepted_after=suggestion.ACCEPTED_AFTER,
+        )
         overridden = stored_signals.overridden_members(
             self.connection, since=start, as_of=self.as_of
         )
@@ -163,7 +174,7 @@ class Learning:
                 "loops.label_agreement": suggestion.label_agreement(
                     own, window_start=start, as_of=self.as_of
                 ),
-                "loops.corrections": suggestion.corrections(own, profiles),
+                "loops.corrections": suggestion.corrections(own, profiles, as_of=self.as_of),
                 "loops.review_queue": self._review_queue(learned, start),
             }
 
@@ -202,15 +213,15 @@ class Learning:
         return pl.concat(found)
 
     def _prediction(self, start: datetime) -> Learner:
-        predictions = stored_signals.predictions(self.connection, as_of=self.as_of)
-        signals = stored_signals.signals_of(
-            self.connection, "prediction", window_start=start, as_of=self.as_of
+        met = stored_predictions.outcome_pairs(
+            self.connection, window_start=start, as_of=self.as_of
         )
-        kinds = predictions["kind"].unique().sort().to_list()
+        # What another model took tells little of what this one will.
+        is_cost = pl.col("kind").is_in(cost_forecast.KINDS)
+        met = met.filter(~is_cost | (pl.col("predicted_by") == self.settings.model))
+        kinds = met["kind"].unique().sort().to_list()
         pairs = {
-            kind: prediction.paired(
-                predictions, signals, kind=kind, window_start=start, as_of=self.as_of
-            )
+            kind: met.filter(pl.col("kind") == kind).select(prediction.PAIR_SCHEMA.names())
             for kind in kinds
         }
         costs = [kind for kind in kinds if kind in cost_forecast.KINDS]
@@ -252,23 +263,37 @@ class Learning:
                 self.connection, "suggestion", "review_queue", used, as_of=self.as_of
             )
 
-    def plan_digests(self) -> pl.DataFrame:
-        """Decide how notifications are to be delivered; gives rows of `loops.digest_decisions`."""
+    def plan_digests(self) -> tuple[pl.DataFrame, dict[str, str]]:
+        """Decide how notifications are to be delivered.
+
+        Gives rows of `loops.digest_decisions`, and organisation -> why nothing could be decided
+        for it: its last decision stands.
+        """
         days = timedelta(days=self.settings.engagement_lookback_days)
         sent = stored_signals.sent_counts(self.connection, window_start=self.as_of - days)
         current = in_force(stored.unexpired(self.connection, as_of=self.as_of), as_of=self.as_of)
-        decisions = digest_plan.plan(
-            current,
-            sent.group_by("org_id", "feature").agg(pl.col("n_sent").sum(), pl.col("n_read").sum()),
-            stored.previous_decisions(self.connection, before=self.as_of),
-            immediate_min=self.settings.digest_immediate_min,
-            daily_min=self.settings.digest_daily_min,
-            as_of=self.as_of,
-            known=sent,
+        previous = stored.previous_decisions(self.connection, before=self.as_of)
+        counts = sent.group_by("org_id", "feature").agg(
+            pl.col("n_sent").sum(), pl.col("n_read").sum()
         )
+
+        def decide(org_ids: Collection[str]) -> pl.DataFrame:
+            theirs = pl.col("org_id").is_in(list(org_ids))
+            return digest_plan.plan(
+                current.filter(theirs),
+                counts.filter(theirs),
+                previous.filter(theirs),
+                immediate_min=self.settings.digest_immediate_min,
+                daily_min=self.settings.digest_daily_min,
+                as_of=self.as_of,
+                known=counts.filter(theirs),
+            )
+
+        found, failed = learn_each(sorted(self.orgs), decide)
+        decisions = stored.no_decisions() if found is None else found
         stored.write_decisions(self.connection, decisions, as_of=self.as_of)
         used = decisions.filter(pl.col("expires_at").is_not_null()).group_by("org_id").len()
         stored.record_uses(
             self.connection, "engagement", "digest_plan", dict(used.iter_rows()), as_of=self.as_of
         )
-        return decisions
+        return decisions, failed

@@ -18,6 +18,7 @@ from engagement_pipeline.defs.guidance import guides_at
 from engagement_pipeline.defs.ingest import RAW_KEYS
 from engagement_pipeline.defs.metadata import (
     DAILY,
+    LOOPS_OFF,
     WAREHOUSE_POOL,
     WEEKLY,
     Metadata,
@@ -30,6 +31,7 @@ from engagement_pipeline.defs.metadata import (
 from engagement_pipeline.defs.resources import PipelineResource, run_start
 from engagement_pipeline.defs.scoring import OVERRIDE_HISTORY, SCORING_RUNS
 from engagement_pipeline.settings import Settings
+from engagement_pipeline.warehouse import calibrations as stored
 from engagement_pipeline.warehouse import classifications as stored_scores
 from engagement_pipeline.warehouse.connection import Connection
 from engagement_pipeline.warehouse.quality import Violation, row_count, violations
@@ -46,7 +48,13 @@ LEARNING_SUCCEEDED = dg.AssetCheckSpec(
     "was learned of it before.",
 )
 
-OFF = "the loops are off (LOOPS_ENABLED): nothing was recorded, learned or used"
+DRAWING_SUCCEEDED = dg.AssetCheckSpec(
+    "drawing_succeeded",
+    asset=asset_key(SIGNALS),
+    description="The signals of every loop could be drawn. What could not is drawn the next time.",
+)
+# What is published is audited by itself: a signal that is no good must not keep the day back.
+_SIGNALS_CONTRACT = contract_check_spec(SIGNALS, is_blocking=False)
 
 
 class LearningConfig(dg.Config):
@@ -64,12 +72,15 @@ class Outcome:
 
     Attributes:
         signals: new signals, by kind.
+        not_drawn: loop -> why its signals could not be drawn.
         calibrations: what was learned, by loop.
-        failed: organisation and loop -> why it could not be learned for.
+        failed: organisation and loop -> why it could not be learned for, in this run or in the
+            last one that tried.
         deliveries: digest decisions, by delivery.
     """
 
     signals: dict[str, int] = field(default_factory=dict)
+    not_drawn: dict[str, str] = field(default_factory=dict)
     calibrations: dict[str, int] = field(default_factory=dict)
     failed: dict[tuple[str, str], str] = field(default_factory=dict)
     deliveries: dict[str, int] = field(default_factory=dict)
@@ -113,8 +124,10 @@ class UnknownArchetypeError(ValueError):
         ),
     ],
     check_specs=[
+        DRAWING_SUCCEEDED,
         LEARNING_SUCCEEDED,
-        *(contract_check_spec(table) for table in (SIGNALS, CALIBRATIONS, DECISIONS)),
+        _SIGNALS_CONTRACT,
+        *(contract_check_spec(table) for table in (CALIBRATIONS, DECISIONS)),
     ],
     pool=WAREHOUSE_POOL,
 )
@@ -139,15 +152,17 @@ def loops(
                 plans_digests=asset_key(DECISIONS) in selected,
             )
         else:
-            context.log.warning(OFF)
-        for org_and_loop, error in outcome.failed.items():
-            context.log.error(f"organisation {org_and_loop[0]}: {org_and_loop[1]}: {error}")
+            context.log.warning(LOOPS_OFF)
+        for loop, error in outcome.not_drawn.items():
+            context.log.error(f"{loop}: no signals could be drawn: {error}")
+        for (org_id, loop), error in outcome.failed.items():
+            context.log.error(f"organisation {org_id}: {loop}: {error}")
         tables = [t for t in (SIGNALS, CALIBRATIONS, DECISIONS) if asset_key(t) in selected]
         rows = {table.full_name: row_count(connection, table) for table in tables}
         broken = {table.full_name: violations(connection, table) for table in tables}
     shared: Metadata = {"as_of": as_of.isoformat(), "loops_enabled": settings.loops_enabled}
     if not settings.loops_enabled:
-        shared["why_nothing_was_done"] = OFF
+        shared["why_nothing_was_done"] = LOOPS_OFF
     told = _told(outcome)
     for table in tables:
         yield dg.MaterializeResult(
@@ -188,7 +203,8 @@ def _close(
             f"archetypes: expected some of {', '.join(ARCHETYPES)}, found {', '.join(unknown)}"
         )
     outcome = Outcome()
-    outcome.signals = draw(connection, settings, as_of=as_of, computed_at=now)
+    drawn = draw(connection, settings, as_of=as_of, computed_at=now)
+    outcome.signals, outcome.not_drawn = drawn.new, drawn.failed
     if archetypes or plans_digests:
         # Statistics take seconds to import, which the daily run need not wait for.
         from engagement_pipeline.defs.learning import Learning
@@ -202,12 +218,14 @@ def _close(
             now,
         )
         for archetype in archetypes:
-            learned = learning.learn(archetype)
-            outcome.calibrations[archetype] = learned.calibrations
-            outcome.failed |= {(org, archetype): why for org, why in learned.failed.items()}
+            outcome.calibrations[archetype] = learning.learn(archetype).calibrations
+        # Of all loops: what one run could not learn, another that learns something else must not
+        # turn green.
+        outcome.failed = stored.failed_learning(connection)
         if plans_digests:
-            deliveries = learning.plan_digests()["delivery"].value_counts(sort=True)
-            outcome.deliveries = dict(deliveries.iter_rows())
+            decisions, failed = learning.plan_digests()
+            outcome.deliveries = dict(decisions["delivery"].value_counts(sort=True).iter_rows())
+            outcome.failed |= {(org, "digest_plan"): why for org, why in failed.items()}
     return outcome
 
 
@@ -246,6 +264,16 @@ def _checks(
         check = contract_check(table, broken.get(table.full_name, []))
         if table in tables and dg.AssetCheckKey(asset_key(table), str(check.check_name)) in wanted:
             yield check
+    if DRAWING_SUCCEEDED.key in wanted:
+        named = "; ".join(f"{loop}: {why}" for loop, why in outcome.not_drawn.items())
+        yield dg.AssetCheckResult(
+            asset_key=DRAWING_SUCCEEDED.asset_key,
+            check_name=DRAWING_SUCCEEDED.name,
+            passed=not outcome.not_drawn,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=named or None,
+            metadata={"failed": sorted(outcome.not_drawn)},
+        )
     if LEARNING_SUCCEEDED.key in wanted:
         named = "; ".join(f"{org}: {loop}: {why}" for (org, loop), why in outcome.failed.items())
         yield dg.AssetCheckResult(

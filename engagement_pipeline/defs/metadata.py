@@ -22,6 +22,9 @@ DAILY = dg.FreshnessPolicy.cron(deadline_cron="0 6 * * *", lower_bound_delta=tim
 WEEKLY = dg.FreshnessPolicy.cron(deadline_cron="0 7 * * 1", lower_bound_delta=timedelta(hours=3))
 """Red when nothing came between 04:00 and 07:00 UTC on a Monday: tuning starts from 05:00 on."""
 
+LOOPS_OFF = "the loops are off (LOOPS_ENABLED): nothing was recorded, learned or used"
+"""Why an asset of the loops, or a table that mappings are on record for, shows nothing of them."""
+
 
 def asset_key(contract: Contract) -> dg.AssetKey:
     """Schema and table of the warehouse are the asset's key."""
@@ -87,12 +90,12 @@ def contract_check(
     )
 
 
-def contract_check_spec(table: Contract) -> dg.AssetCheckSpec:
-    """The blocking check that a table keeps its contract."""
+def contract_check_spec(table: Contract, *, is_blocking: bool = True) -> dg.AssetCheckSpec:
+    """The check that a table keeps its contract; a blocking one stops what follows in the run."""
     return dg.AssetCheckSpec(
         CONTRACT_CHECK,
         asset=asset_key(table),
-        blocking=True,
+        blocking=is_blocking,
         description="Every row of the table keeps the contract.",
     )
 

@@ -37,6 +37,7 @@ from engagement_pipeline.warehouse import signals as stored_signals
 from engagement_pipeline.warehouse.classifications import OrgRun, StoredOrg
 from engagement_pipeline.warehouse.connection import Connection
 from engagement_pipeline.warehouse.quality import row_count, violations
+from engagement_pipeline.warehouse.schema import upgrade
 
 SCORING_RUNS = asset_key(contract("scores.scoring_runs"))
 HISTORY = contract("scores.override_history")
@@ -98,6 +99,8 @@ def classify_orgs(
     settings = pipeline.settings()
     computed_at = run_start(context)
     with pipeline.warehouse().open() as connection:
+        # A batch may be collected, or an organisation retried, before any refresh has upgraded.
+        upgrade(connection, now=computed_at)
         snapshot = _snapshot(connection, pipeline, computed_at)
         orgs = stored.stored_orgs(connection)
         sync_partitions(context.instance, [org.org_id for org in orgs])
@@ -136,6 +139,7 @@ def classify_orgs(
                 "orgs_due": len(outcome.due),
                 "orgs_failed": len(outcome.failed),
                 "orgs_waiting": len(outcome.waiting),
+                "loops_enabled": settings.loops_enabled,
                 "members": outcome.members,
                 "failed": dg.MetadataValue.md(_failures(outcome.failed)),
                 **(asked_metadata(outcome.asked.costs) if outcome.asked else {}),

@@ -12,6 +12,16 @@ import polars as pl
 from engagement_pipeline.contracts import contract
 
 TABLE = "loops.calibrations"
+
+WINDOW = timedelta(days=180)
+"""What is learned from, but for engagement, whose window is a setting."""
+
+ACCEPTANCE_RATE = "acceptance-rate:"
+COST_RATIO = "cost-ratio:"
+THRESHOLD = "threshold:"
+"""What keys begin with that also those read who learn nothing; the level, the kind of tokens, the
+threshold follows."""
+
 EXPIRES_AFTER = timedelta(days=30)
 """How long after the end of its window a calibration stays in force."""
 

@@ -14,7 +14,7 @@ import polars as pl
 from scipy.stats import norm
 
 from engagement_pipeline.contracts import contract
-from engagement_pipeline.loops.calibration import LEARNED_SCHEMA
+from engagement_pipeline.loops.calibration import COST_RATIO, LEARNED_SCHEMA
 from engagement_pipeline.loops.prediction import PREDICTIONS, PredictionInputError
 
 INPUT_TOKENS = "cost:input_tokens"
@@ -27,7 +27,7 @@ PRIOR_TOKENS = 10_000
 
 CALLS = contract("scores.llm_calls")
 
-_KEYS = {INPUT_TOKENS: "cost-ratio:input_tokens", OUTPUT_TOKENS: "cost-ratio:output_tokens"}
+_KEYS = {kind: COST_RATIO + kind.removeprefix("cost:") for kind in KINDS}
 _NORMAL_95 = float(norm.ppf(0.975))
 
 

@@ -11,15 +11,13 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from engagement_pipeline.contracts import contract
+from engagement_pipeline.loops.calibration import ACCEPTANCE_RATE
 from engagement_pipeline.loops.intervals import wilson
 from engagement_pipeline.scoring.agreement import cohens_kappa
 from engagement_pipeline.scoring.levels import MOST_CORRECTIONS
 
 ACCEPTED_AFTER = timedelta(days=7)
 """How long a level has to stand without an override until it counts as accepted."""
-
-ACCEPTANCE_RATE = "acceptance-rate:"
-"""A calibration's key is this and the computed level."""
 
 ACCEPT, REJECT = "ACCEPT", "REJECT"
 
@@ -149,7 +147,7 @@ def label_agreement(
     )
     agreed = pl.col("computed_level") == pl.col("admin_level")
     judges = (
-        pairs.sort(table.key)
+        pairs.sort(*judged, "computed_level", "admin_level")
         .group_by(judged, maintain_order=True)
         .agg(
             pl.col("computed_level", "admin_level", "judgements"),
@@ -202,7 +200,11 @@ def review_levels(
 
 
 def corrections(
-    judgements: pl.DataFrame, profiles: pl.DataFrame, *, at_most: int = MOST_CORRECTIONS
+    judgements: pl.DataFrame,
+    profiles: pl.DataFrame,
+    *,
+    as_of: datetime,
+    at_most: int = MOST_CORRECTIONS,
 ) -> pl.DataFrame:
     """The profiles that a model is told admins corrected, a few for each organisation.
 
@@ -213,6 +215,7 @@ def corrections(
         judgements: rows of `JUDGEMENTS_SCHEMA`; only rejections count.
         profiles: `source_key` of a judgement and `profile`, the text of the profile that the
             member shared then; a rejection without one does not count.
+        as_of: the moment that is learned for, with a time zone: `computed_at` of the rows.
         at_most: how many profiles of an organisation to give.
 
     Returns:
@@ -233,6 +236,7 @@ def corrections(
         .sort("org_id", "times", "corrected_at", "profile", descending=[False, True, True, False])
         .with_columns(place=pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("org_id"))
         .filter(pl.col("place") <= at_most)
+        .with_columns(computed_at=pl.lit(as_of, dtype=_INSTANT))
     )
     return table.validate(found.select(table.column_names))
 

@@ -18,14 +18,8 @@ from numpy.typing import NDArray
 
 from engagement_pipeline.contracts import vocabulary
 from engagement_pipeline.contracts.vocabulary import ORG_SETTING_BOUNDS, ORG_SETTINGS
-from engagement_pipeline.loops.calibration import LEARNED_SCHEMA
+from engagement_pipeline.loops.calibration import LEARNED_SCHEMA, THRESHOLD, WINDOW
 from engagement_pipeline.scoring.levels import Thresholds
-
-THRESHOLD = "threshold:"
-"""A calibration's key is this and the threshold's name."""
-
-WINDOW = timedelta(days=180)
-"""Overrides count for so long."""
 
 FEWEST_OVERRIDES = 20
 """With fewer overrides in the window an organisation's thresholds are not tuned."""

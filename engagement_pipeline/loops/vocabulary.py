@@ -28,6 +28,8 @@ that mean something else), of which 59 come out right: the right term, or rightl
 _OF_SHARED_WORDS = 0.9
 _PATH_MAX_LENGTH = 4_096
 """Characters of a path in a source key, whose own length has a limit."""
+_RELOADED_FROM = "raw.rejects"
+"""The path of rows that were taken out of quarantine, tried again, and kept out once more."""
 
 _CANDIDATES = contract("loops.vocabulary_candidates")
 _MAPPINGS = contract("loops.vocabulary_mappings")
@@ -252,6 +254,8 @@ def unknown_value_signals(rejects: pl.DataFrame) -> pl.DataFrame:
     """A signal for each quarantined row that names an organisation and whose value is unknown.
 
     The source key does not change when a refused file is tried again, so that it is told of once.
+    Rows that were loaded again from `raw.rejects` and kept out once more are numbered anew each
+    time: there the number tells them apart only together with the moment.
 
     Args:
         rejects: `table_name`, `column_name`, `path`, `row_number`, `org_id` (nullable), `value`
@@ -269,7 +273,13 @@ def unknown_value_signals(rejects: pl.DataFrame) -> pl.DataFrame:
         input_vocabularies(),
     )
     key = rows.select("table_name", "column_name", "found_in", "row_number", "found")
-    source_keys = [json.dumps(parts, ensure_ascii=False) for parts in key.iter_rows()]
+    reloaded_at = rows.select(
+        pl.when(path=_RELOADED_FROM).then(pl.col("ingested_at").dt.strftime("%+"))
+    ).to_series()
+    source_keys = [
+        json.dumps(parts if at is None else (*parts, at), ensure_ascii=False)
+        for parts, at in zip(key.iter_rows(), reloaded_at, strict=True)
+    ]
     subject = pl.format("{}.{}={}", "table_name", "column_name", "value")
     return (
         rows.with_columns(
@@ -287,30 +297,3 @@ def unknown_value_signals(rejects: pl.DataFrame) -> pl.DataFrame:
         .sort("occurred_at", "source_key")
         .unique("source_key", keep="first", maintain_order=True)
     )
-
-
-def settled_by_mappings(
-    signals: pl.DataFrame, mappings: pl.DataFrame, waiting: pl.DataFrame
-) -> dict[str, int]:
-    """Organisation -> mappings by which rows of it came out of quarantine.
-
-    Args:
-        signals: rows of `loops.signals` of this loop.
-        mappings: rows of `loops.vocabulary_mappings`.
-        waiting: rows of `loops.vocabulary_candidates`: what still keeps rows in quarantine.
-    """
-    subject = pl.format("{}.{}={}", "table_name", "column_name", "value").str.slice(
-        0, NAME_MAX_LENGTH
-    )
-    met = signals.filter(pl.col("kind") == "UNKNOWN_VALUE").select("org_id", "subject").unique()
-    meant = mappings.select(subject.alias("subject"), pl.col("org_id").alias("meant_by"))
-    in_vain = waiting.select("org_id", subject.alias("subject"))
-    found = (
-        met.join(meant, on="subject")
-        .filter(pl.col("meant_by").is_null() | (pl.col("meant_by") == pl.col("org_id")))
-        .join(in_vain, on=["org_id", "subject"], how="anti")
-        .group_by("org_id")
-        .agg(pl.col("subject").n_unique().cast(pl.Int64))
-        .sort("org_id")
-    )
-    return dict(found.iter_rows())

@@ -13,11 +13,6 @@ from engagement_pipeline.warehouse.connection import WarehouseError
 
 Row = dict[str, Any]
 
-_LEARNED = {
-    "tune_thresholds": ("threshold",),
-    "tune_engagement": tuple(a for a in ARCHETYPES if a != "threshold"),
-}
-
 
 def tune(
     settings: Settings, job_name: str, *, as_of: str | None, is_verbose: bool = False
@@ -32,19 +27,21 @@ def tune(
             f"{settings.warehouse_path}: expected a warehouse to learn from, found none. Take "
             "something in first: engagement run"
         )
+    # Loading all definitions takes a second, which `engagement loops status` need not wait for.
+    from engagement_pipeline.defs.jobs import LEARNED
+
     started = time.monotonic()
     options = {
         "home": str(settings.home),
         "as_of": parse_moment(as_of).isoformat() if as_of else "",
     }
-    archetypes = list(_LEARNED[job_name])
     with turn(settings), dagster_instance(settings) as instance:
         jobs = [
             run_job(
                 instance,
                 job_name,
                 options=options,
-                ops={"loops": {"config": {"archetypes": archetypes}}},
+                ops=LEARNED[job_name],
                 is_verbose=is_verbose,
             )
         ]

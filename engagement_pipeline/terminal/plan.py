@@ -20,6 +20,7 @@ from engagement_pipeline.warehouse import classifications as stored
 from engagement_pipeline.warehouse import signals as stored_signals
 from engagement_pipeline.warehouse.connection import Connection, Warehouse
 from engagement_pipeline.warehouse.loading import loaded_digests
+from engagement_pipeline.warehouse.schema import upgrade
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def plan(settings: Settings, *, as_of: str | None, org_ids: Sequence[str]) -> Pl
             f"more than max_cost_usd = ${settings.max_cost_usd:.2f}.",
         )
     with Warehouse.of(settings).open() as connection:
+        upgrade(connection, now=datetime.now(UTC))
         new = [sha for table, sha in contents if sha not in loaded_digests(connection, table)]
         orgs = stored.stored_orgs(connection)
         known = [org.org_id for org in orgs]
@@ -168,6 +170,7 @@ def _refusal(settings: Settings, foreseen: Estimate) -> str | None:
 def due_org_ids(settings: Settings) -> list[str]:
     """The organisations that are due for the signals there are now, in order of their ids."""
     with Warehouse.of(settings).open() as connection:
+        upgrade(connection, now=datetime.now(UTC))
         orgs = stored.stored_orgs(connection)
         return [org.org_id for org in _due(connection, settings, orgs)]
 

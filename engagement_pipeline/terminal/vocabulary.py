@@ -16,9 +16,10 @@ Row = dict[str, Any]
 
 
 def listed(settings: Settings) -> dict[str, list[Row]]:
-    """The `candidates` there are by now, and the `mappings` in force; nothing is written.
+    """The `candidates` there are by now, and the `mappings` on record.
 
-    Without a warehouse there are none.
+    Without a warehouse there are none, and none is made. One of an older version is brought up to
+    this one; beyond that nothing is written.
     """
     if not settings.warehouse_path.exists():
         return {"candidates": [], "mappings": []}

@@ -12,17 +12,34 @@ import polars as pl
 from engagement_pipeline.contracts import Contract, contract
 from engagement_pipeline.contracts.vocabulary import CALIBRATION_ARCHETYPES
 from engagement_pipeline.warehouse.connection import Connection, transaction
-from engagement_pipeline.warehouse.frames import append, query, read_table
+from engagement_pipeline.warehouse.frames import append, query
 
 _CALIBRATIONS = contract("loops.calibrations")
 _LEARNING_RUNS = contract("loops.learning_runs")
 _USES = contract("loops.consumer_uses")
 _DECISIONS = contract("loops.digest_decisions")
+_CORRECTIONS = contract("loops.corrections")
 
 
 def no_calibrations() -> pl.DataFrame:
     """A frame of calibrations without rows."""
     return _CALIBRATIONS.empty()
+
+
+def no_decisions() -> pl.DataFrame:
+    """A frame of digest decisions without rows."""
+    return _DECISIONS.empty()
+
+
+def failed_learning(connection: Connection) -> dict[tuple[str, str], str]:
+    """Organisation and loop -> why its last learning failed, for those whose last one did."""
+    rows = connection.execute(
+        f"""SELECT org_id, archetype, error FROM {_LEARNING_RUNS.full_name}
+            QUALIFY row_number() OVER (
+                PARTITION BY org_id, archetype ORDER BY computed_at DESC, as_of DESC) = 1
+            ORDER BY org_id, archetype"""
+    ).fetchall()
+    return {(org_id, archetype): error for org_id, archetype, error in rows if error is not None}
 
 
 def latest_versions(connection: Connection, *, before: datetime) -> pl.DataFrame:
@@ -68,8 +85,8 @@ def write_learned(
         org_ids: all organisations that learning was tried for.
         as_of: the moment learned for.
         computed_at: when that was.
-        findings: further tables of the schema `loops` -> their rows. Where a table has
-            `computed_at`, versions are added; where not, the organisations' rows are replaced.
+        findings: further tables of the schema `loops` -> their rows, all of this `as_of`.
+            Versions of other moments stay as they are.
     """
     learned = [org_id for org_id in org_ids if org_id not in failed]
     prefixes = [key for key, loop in CALIBRATION_ARCHETYPES.items() if loop == archetype]
@@ -108,9 +125,31 @@ def write_learned(
         )
 
 
-def findings(connection: Connection, name: str) -> pl.DataFrame:
-    """All rows of a table of the schema `loops`, such as `loops.corrections`."""
-    return read_table(connection, contract(name))
+def corrections_in_force(
+    connection: Connection, *, as_of: datetime, learned_after: datetime
+) -> pl.DataFrame:
+    """The corrections that an organisation's last successful learning found; perhaps none.
+
+    Args:
+        as_of: the moment; what was learned for later ones is invisible.
+        learned_after: what was learned for this moment or before has expired.
+
+    Returns:
+        Rows of `loops.corrections`, sorted by `org_id, place`.
+    """
+    names = ", ".join(f"c.{name}" for name in _CORRECTIONS.column_names)
+    return query(
+        connection,
+        f"""SELECT {names} FROM {_CORRECTIONS.full_name} AS c
+            INNER JOIN (
+                SELECT org_id, max(as_of) AS learned_at FROM {_LEARNING_RUNS.full_name}
+                WHERE archetype = 'suggestion' AND outcome = 'learned'
+                    AND as_of <= $as_of AND as_of > $learned_after
+                GROUP BY org_id
+            ) AS l ON c.org_id = l.org_id AND c.computed_at = l.learned_at
+            ORDER BY c.org_id, c.place""",
+        {"as_of": as_of, "learned_after": learned_after},
+    ).cast(_CORRECTIONS.polars_schema)
 
 
 def previous_decisions(connection: Connection, *, before: datetime) -> pl.DataFrame:
@@ -140,7 +179,11 @@ def record_uses(
     *,
     as_of: datetime,
 ) -> None:
-    """Write down that a consumer used calibrations for `as_of`: organisation -> how many."""
+    """Write down that a consumer used calibrations for `as_of`: organisation -> how many.
+
+    What it last used stays where that was for a later moment: a past day that is computed again
+    says nothing of today.
+    """
     rows: list[dict[str, Any]] = [
         {
             "org_id": org_id,
@@ -152,15 +195,19 @@ def record_uses(
         for org_id, count in sorted(used.items())
         if count
     ]
+    of_consumer = f"{_USES.full_name} WHERE archetype = $archetype AND consumer = $consumer"
+    names = {"archetype": archetype, "consumer": consumer}
     with transaction(connection):
+        later = query(
+            connection,
+            f"SELECT org_id FROM {of_consumer} AND used_at > $as_of",
+            {**names, "as_of": as_of},
+        )
+        kept = set(later["org_id"])
+        rows = [row for row in rows if row["org_id"] not in kept]
         connection.execute(
-            f"DELETE FROM {_USES.full_name} WHERE archetype = $archetype "
-            "AND consumer = $consumer AND org_id IN (SELECT unnest($orgs))",
-            {
-                "archetype": archetype,
-                "consumer": consumer,
-                "orgs": [row["org_id"] for row in rows],
-            },
+            f"DELETE FROM {of_consumer} AND org_id IN (SELECT unnest($orgs))",
+            {**names, "orgs": [row["org_id"] for row in rows]},
         )
         append(connection, _USES.full_name, pl.DataFrame(rows, schema=_USES.polars_schema))
 
@@ -172,11 +219,17 @@ def _replace(
     org_ids: Collection[str],
     as_of: datetime,
 ) -> None:
-    of_orgs = f"DELETE FROM {table.full_name} WHERE org_id IN (SELECT unnest(?))"
-    if "computed_at" in table.column_names:
-        connection.execute(f"{of_orgs} AND computed_at = ?", [list(org_ids), as_of])
-    else:
-        connection.execute(of_orgs, [list(org_ids)])
+    if table.time_column is None:
+        raise ValueError(
+            f"{table.full_name}: expected a table whose contract names the column of the moment "
+            "learned for, found none"
+        )
+    # Of that moment alone: learning for a past one must leave today's rows as they are.
+    connection.execute(
+        f"DELETE FROM {table.full_name} WHERE org_id IN (SELECT unnest(?)) "
+        f"AND {table.time_column} = ?",
+        [list(org_ids), as_of],
+    )
     append(connection, table.full_name, table.validate(rows))
 
 

@@ -133,12 +133,14 @@ def quarantined_values(connection: Connection, table_name: str) -> pl.DataFrame:
 
 
 def quarantined_rows(connection: Connection, table_name: str, explained: pl.DataFrame) -> list[str]:
-    """The rows, as JSON, that are kept out for one of `explained` (of `quarantined_values`)."""
+    """The rows, as JSON, that are kept out for one of `explained` (of `quarantined_values`).
+
+    In the order in which they were quarantined.
+    """
     try:
         _stage_explained(connection, explained)
         rows = connection.execute(
-            f"SELECT q.row_json {_EXPLAINED_QUARANTINED} "
-            "ORDER BY q.ingested_at, q.path, q.row_number",
+            f"SELECT q.row_json {_EXPLAINED_QUARANTINED} ORDER BY q.ingested_at, q.place",
             {"table": table_name},
         ).fetchall()
     finally:
@@ -159,8 +161,9 @@ def load_file(
     """Load one file in one transaction; a file over the reject limit leaves only its rejects.
 
     With `settles` the file is made of the `quarantined_rows` of these values, which leave the
-    rejects in the same transaction. Whatever `batches` raises passes through, and then nothing of
-    the file has landed.
+    rejects in the same transaction; such a row replaces another only where the table's own times
+    say that it is newer. Whatever `batches` raises passes through, and then nothing of the file has
+    landed.
     """
     with transaction(connection):
         _forget_refused(connection, into, file)
@@ -191,7 +194,11 @@ def load_file(
             )
         newest = _newest(connection, into, staged)
         is_refused = limit.is_exceeded(rejected, rows_read)
-        loaded = _take_back(connection, staged) if is_refused else _merge(connection, into, staged)
+        loaded = (
+            _take_back(connection, staged)
+            if is_refused
+            else _merge(connection, into, staged, is_late=settles is not None)
+        )
         if not is_refused and into.full_name == "raw.notifications":
             _merge(connection, _READS, "(SELECT DISTINCT * FROM incoming_reads)")
         _keep_rejects(connection, into, file, now)
@@ -298,7 +305,7 @@ def _reject_duplicates(connection: Connection, into: Contract, staged: str) -> N
     connection.execute(f"DELETE FROM {staged} WHERE rowid IN (SELECT place FROM losers)")
 
 
-def _merge(connection: Connection, into: Contract, staged: str) -> int:
+def _merge(connection: Connection, into: Contract, staged: str, *, is_late: bool = False) -> int:
     """Add what is new and replace what is older; gives the rows that landed."""
     target = into.full_name
     if staged == target:
@@ -310,6 +317,9 @@ def _merge(connection: Connection, into: Contract, staged: str) -> int:
             f"coalesce({_version(into, 's')} >= {_version(into, 't')}, "
             f"{_version(into, 't')} IS NULL)"
         )
+        if is_late:
+            # Rows out of quarantine come from earlier files than what may have landed since.
+            newer += f" AND {_version(into, 's')} IS DISTINCT FROM {_version(into, 't')}"
         connection.execute(
             f"DELETE FROM {target} AS t USING {staged} AS s WHERE {same_key} AND {newer}"
         )

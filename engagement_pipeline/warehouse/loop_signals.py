@@ -4,7 +4,7 @@ What counts as a signal is decided in `loops`; here tables are cut to the shape 
 what comes back is added once and no more.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +12,7 @@ import duckdb
 import polars as pl
 
 from engagement_pipeline.contracts import contract
-from engagement_pipeline.warehouse.connection import Connection, transaction
+from engagement_pipeline.warehouse.connection import Connection
 from engagement_pipeline.warehouse.frames import append, query, read_table
 
 Relation = duckdb.DuckDBPyRelation
@@ -21,9 +21,9 @@ Relation = duckdb.DuckDBPyRelation
 _SIGNALS = contract("loops.signals")
 _JUDGEMENTS = contract("loops.judgements")
 _PRODUCTIONS = contract("loops.productions")
-_PREDICTIONS = contract("loops.predictions")
 _HISTORY = contract("scores.override_history")
 _CLASSIFICATIONS = contract("scores.classifications")
+_ORG_RUNS = contract("scores.org_runs")
 
 FACTS = "notification_facts"
 """The temporary table of `keep_facts`."""
@@ -31,6 +31,51 @@ FACTS = "notification_facts"
 _SETTLED_AFTER = timedelta(days=14)
 """How far behind the last production spells are looked at again: a week until a level counts as
 accepted, and a week to spare."""
+
+_LANDS_WITHIN = timedelta(hours=24)
+"""How long after the moment that it is stamped with a row may still land, in a long run."""
+
+# A member's rows are numbered by their organisation's moments, so that a gap shows in the numbers.
+# Of the first moment that is looked at, nothing is known of before, unless it is the first ever.
+_SPELLS = f"""
+    WITH named AS (
+        SELECT DISTINCT org_id, user_id FROM {_HISTORY.full_name}
+    ), moments AS (
+        SELECT org_id, as_of,
+               row_number() OVER (PARTITION BY org_id ORDER BY as_of) AS number
+        FROM {_ORG_RUNS.full_name} WHERE outcome = 'classified' AND as_of <= $as_of
+    ), looked_from AS (
+        SELECT org_id, coalesce(max(number) FILTER (WHERE as_of < $since), 1) AS number
+        FROM moments GROUP BY org_id HAVING max(as_of) >= $since
+    ), looked_at AS (
+        SELECT c.org_id, c.user_id, c.as_of, c.level, c.prompt_version, c.model_version,
+               m.number,
+               n.org_id IS NOT NULL OR m.number = 1
+                   OR m.number > f.number AS is_before_known
+        FROM {_CLASSIFICATIONS.full_name} AS c
+        INNER JOIN moments AS m ON c.org_id = m.org_id AND c.as_of = m.as_of
+        LEFT JOIN looked_from AS f ON c.org_id = f.org_id
+        LEFT JOIN named AS n ON c.org_id = n.org_id AND c.user_id = n.user_id
+        WHERE m.number >= f.number OR n.org_id IS NOT NULL
+    ), edges AS (
+        SELECT *,
+               lag(level) OVER moves IS DISTINCT FROM level
+                   OR lag(number) OVER moves <> number - 1 AS is_first,
+               lead(level) OVER moves IS DISTINCT FROM level
+                   OR lead(number) OVER moves <> number + 1 AS is_last
+        FROM looked_at
+        WINDOW moves AS (PARTITION BY org_id, user_id ORDER BY number)
+    ), spells AS (
+        SELECT *, CASE WHEN is_last THEN number ELSE lead(number) OVER (
+                   PARTITION BY org_id, user_id ORDER BY number) END AS last_number
+        FROM edges WHERE is_first OR is_last
+    )
+    SELECT s.org_id, s.user_id, s.level, s.prompt_version, s.model_version,
+           s.as_of AS began_at, e.as_of AS ended_at
+    FROM spells AS s
+    LEFT JOIN moments AS e ON s.org_id = e.org_id AND s.last_number + 1 = e.number
+    WHERE s.is_first AND s.is_before_known
+    ORDER BY s.org_id, s.user_id, s.as_of"""
 
 
 def notification_relations(connection: Connection) -> dict[str, Relation]:
@@ -94,20 +139,54 @@ def emit(connection: Connection, signals: pl.DataFrame) -> int:
 
 
 def add_judgements(connection: Connection, judgements: pl.DataFrame) -> None:
-    """Add the judgements that are new."""
-    known = query(connection, f"SELECT source_key FROM {_JUDGEMENTS.full_name}")
-    new = judgements.join(known, on="source_key", how="anti")
-    append(connection, _JUDGEMENTS.full_name, _JUDGEMENTS.validate(new))
+    """Add the judgements that are new: those whose source key is not there yet."""
+    if judgements.is_empty():
+        return
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE incoming_judgements AS FROM {_JUDGEMENTS.full_name} LIMIT 0"
+    )
+    append(connection, "incoming_judgements", _JUDGEMENTS.validate(judgements))
+    connection.execute(
+        f"""INSERT INTO {_JUDGEMENTS.full_name} BY NAME
+            SELECT i.* FROM incoming_judgements AS i
+            ANTI JOIN {_JUDGEMENTS.full_name} AS j ON i.source_key = j.source_key"""
+    )
+    connection.execute("DROP TABLE temp.incoming_judgements")
 
 
-def judgements(connection: Connection, *, window_start: datetime, as_of: datetime) -> pl.DataFrame:
-    """The judgements settled in `(window_start, as_of]`."""
-    names = ", ".join(_JUDGEMENTS.column_names)
+def judgements(
+    connection: Connection, *, window_start: datetime, as_of: datetime, accepted_after: timedelta
+) -> pl.DataFrame:
+    """The judgements settled in `(window_start, as_of]`, so far as they still hold.
+
+    An override may be taken in days after it was performed, when its spell counts as accepted
+    already. Such an acceptance stays on record, but it is left out here, so that what is learned
+    does not depend on what arrived first: any for which `loops.suggestion.judgements` would now
+    find an override performed in the spell's first days, or in force when it began.
+    """
+    names = ", ".join(f"j.{name}" for name in _JUDGEMENTS.column_names)
     return query(
         connection,
-        f"SELECT {names} FROM {_JUDGEMENTS.full_name} "
-        "WHERE occurred_at > $start AND occurred_at <= $as_of ORDER BY source_key",
-        {"start": window_start, "as_of": as_of},
+        f"""WITH steps AS (
+                SELECT org_id, user_id, action, performed_at, expires_at,
+                       lead(performed_at) OVER (
+                           PARTITION BY org_id, user_id ORDER BY performed_at, request_id
+                       ) AS next_at
+                FROM {_HISTORY.full_name} WHERE action <> 'expire'
+            ), overridden AS (
+                SELECT org_id, user_id, performed_at, least(expires_at, next_at) AS held_until
+                FROM steps WHERE action = 'override'
+            )
+            SELECT {names} FROM {_JUDGEMENTS.full_name} AS j
+            WHERE j.occurred_at > $start AND j.occurred_at <= $as_of
+              AND NOT (j.kind = 'ACCEPT' AND starts_with(j.source_key, 'spell:') AND EXISTS (
+                  SELECT 1 AS one FROM overridden AS o
+                  WHERE o.org_id = j.org_id AND o.user_id = j.user_id
+                    AND o.performed_at < j.occurred_at
+                    AND (o.performed_at >= j.occurred_at - $stood::INTERVAL
+                         OR coalesce(o.held_until > j.occurred_at - $stood::INTERVAL, true))))
+            ORDER BY j.source_key""",
+        {"start": window_start, "as_of": as_of, "stood": accepted_after},
     ).cast(_JUDGEMENTS.polars_schema)
 
 
@@ -133,79 +212,27 @@ def override_signals(connection: Connection, *, as_of: datetime) -> pl.DataFrame
 def level_spells(
     connection: Connection, *, window_start: datetime, as_of: datetime
 ) -> pl.DataFrame:
-    """Stretches of scored moments over which a member's level stayed the same.
+    """Stretches of an organisation's scored moments in a row at which a member's level was one.
+
+    A spell ends at the next moment that the organisation was scored after the member's last row
+    of it: the level is another then, or the member is not there, who may be back later in a new
+    spell. A moment counts as scored if classifying ended well at it.
 
     Those of members whom an override names are complete; of the others, those that begin after
-    the last production, or two weeks before it: the earlier ones have been judged. A level that
-    was there already when the look back begins is no beginning.
+    the last production, or two weeks before it: the earlier ones have been judged. What was so
+    already is no beginning: for each organisation the last scored moment before that is looked at
+    too, however long ago, and only one that was never scored before begins with all its members.
 
     Returns:
-        `org_id`, `user_id`, `level`, `prompt_version`, `model_version`, `began_at`, `ended_at`
-        (null: still so at `as_of`).
+        `org_id`, `user_id`, `level`, `prompt_version`, `model_version` (of its first row),
+        `began_at`, `ended_at` (null: not scored since its last row).
     """
     last = _last_production(connection, before=as_of)
     since = max(window_start, last - _SETTLED_AFTER) if last else window_start
     return query(
         connection,
-        f"""WITH named AS (
-                SELECT DISTINCT org_id, user_id FROM {_HISTORY.full_name}
-            ), looked_at AS (
-                SELECT c.org_id, c.user_id, c.as_of, c.level, c.prompt_version, c.model_version,
-                       n.org_id IS NOT NULL AS is_named
-                FROM {_CLASSIFICATIONS.full_name} AS c
-                LEFT JOIN named AS n ON c.org_id = n.org_id AND c.user_id = n.user_id
-                WHERE c.as_of <= $as_of AND (c.as_of >= $since OR n.org_id IS NOT NULL)
-            ), first_moments AS (
-                SELECT org_id, min(as_of) AS first_ever FROM scores.org_runs
-                WHERE outcome = 'classified' GROUP BY org_id
-            ), first_looked_at AS (
-                SELECT org_id, min(as_of) AS first_seen FROM looked_at
-                WHERE as_of >= $since GROUP BY org_id
-            ), changes AS (
-                SELECT *, lag(level) OVER (PARTITION BY org_id, user_id ORDER BY as_of) AS before
-                FROM looked_at
-            ), beginnings AS (
-                SELECT * FROM changes WHERE before IS DISTINCT FROM level
-            ), spells AS (
-                SELECT b.*, lead(b.as_of) OVER (
-                           PARTITION BY b.org_id, b.user_id ORDER BY b.as_of) AS ended_at
-                FROM beginnings AS b
-            )
-            SELECT s.org_id, s.user_id, s.level, s.prompt_version, s.model_version,
-                   s.as_of AS began_at, s.ended_at
-            FROM spells AS s
-            LEFT JOIN first_looked_at AS l ON s.org_id = l.org_id
-            LEFT JOIN first_moments AS f ON s.org_id = f.org_id
-            WHERE s.is_named OR s.before IS NOT NULL OR s.as_of > l.first_seen
-                  OR f.first_ever >= l.first_seen
-            ORDER BY s.org_id, s.user_id, s.as_of""",
+        _SPELLS,
         {"as_of": as_of, "since": since},
-    )
-
-
-def predictions(connection: Connection, *, as_of: datetime) -> pl.DataFrame:
-    """The predictions made up to `as_of`."""
-    return read_table(connection, _PREDICTIONS).filter(pl.col("made_at") <= as_of)
-
-
-def add_predictions(connection: Connection, rows: pl.DataFrame) -> None:
-    """Put predictions on record; one that is there already is replaced."""
-    with transaction(connection):
-        connection.execute(
-            f"DELETE FROM {_PREDICTIONS.full_name} WHERE prediction_id IN (SELECT unnest($ids))",
-            {"ids": rows["prediction_id"].to_list()},
-        )
-        append(connection, _PREDICTIONS.full_name, _PREDICTIONS.validate(rows))
-
-
-def calls_of(connection: Connection, run_ids: Collection[str]) -> pl.DataFrame:
-    """The calls to the model of some runs: whose, about whom, tokens, and whether they ended."""
-    return query(
-        connection,
-        """SELECT run_id, org_id, input_tokens, cache_write_tokens, cache_read_tokens,
-                  output_tokens, ended_at, is_spent_certain
-           FROM scores.llm_calls WHERE run_id IN (SELECT unnest($run_ids)) ORDER BY call_id""",
-        {"run_ids": sorted(run_ids)},
     )
 
 
@@ -262,13 +289,6 @@ def signals_of(
     ).cast(_SIGNALS.polars_schema)
 
 
-def settled(connection: Connection) -> pl.DataFrame:
-    """`kind` and `source_key` of the signals of predictions that have met their outcome."""
-    return query(
-        connection, f"SELECT kind, source_key FROM {_SIGNALS.full_name} WHERE kind = 'OUTCOME'"
-    )
-
-
 def engaged_counts(
     connection: Connection, *, window_start: datetime, as_of: datetime
 ) -> pl.DataFrame:
@@ -299,12 +319,21 @@ def sent_counts(connection: Connection, *, window_start: datetime) -> pl.DataFra
 def record_production(
     connection: Connection, *, as_of: datetime, signals: int, computed_at: datetime
 ) -> None:
-    """Write down that signals were drawn up to `as_of`."""
+    """Write down that signals were drawn up to `as_of`.
+
+    Drawn again for the same moment, those that are new now add to those that were new before.
+    """
+    before = query(
+        connection,
+        f"SELECT sum(signals)::BIGINT AS signals FROM {_PRODUCTIONS.full_name} "
+        "WHERE as_of = $as_of",
+        {"as_of": as_of},
+    )["signals"].item()
     connection.execute(f"DELETE FROM {_PRODUCTIONS.full_name} WHERE as_of = ?", [as_of])
     connection.execute(
         f"INSERT INTO {_PRODUCTIONS.full_name} BY NAME "
         "SELECT $as_of AS as_of, $signals AS signals, $computed_at AS computed_at",
-        {"as_of": as_of, "signals": signals, "computed_at": computed_at},
+        {"as_of": as_of, "signals": signals + (before or 0), "computed_at": computed_at},
     )
 
 
@@ -317,9 +346,15 @@ def signal_counts(connection: Connection) -> Mapping[str, int]:
 
 
 def drawn_last_at(connection: Connection) -> datetime:
-    """When signals were last drawn, by the clock; long ago if never."""
+    """From when on what is stamped by the clock is to be looked at; long ago if never drawn.
+
+    A day before signals were last drawn: what was stamped before that may have landed after it,
+    since a run stamps all its rows with the moment that it began, and another clock may differ.
+    What is looked at twice is still told of once, for `emit` adds no signal again.
+    """
     frame = query(connection, f"SELECT max(computed_at) AS last FROM {_PRODUCTIONS.full_name}")
-    return frame["last"].item() or datetime.min.replace(tzinfo=UTC)
+    last: datetime | None = frame["last"].item()
+    return last - _LANDS_WITHIN if last else datetime.min.replace(tzinfo=UTC)
 
 
 def _last_production(connection: Connection, *, before: datetime) -> datetime | None:

@@ -89,6 +89,8 @@ def rejected_rows_with_unknown_values(connection: Connection, since: datetime) -
 
 
 def replace_candidates(connection: Connection, frame: pl.DataFrame) -> None:
-    """Make `frame`, which keeps the contract, all of `loops.vocabulary_candidates`."""
-    with transaction(connection):
-        replace_all(connection, _CANDIDATES, _CANDIDATES.validate(frame))
+    """Make `frame`, which keeps the contract, all of `loops.vocabulary_candidates`.
+
+    In the caller's transaction.
+    """
+    replace_all(connection, _CANDIDATES, _CANDIDATES.validate(frame))

@@ -9,8 +9,10 @@ from typer.testing import CliRunner
 
 from engagement_pipeline.cli import app
 from engagement_pipeline.contracts import contracts
-from engagement_pipeline.defs.loops import LEARNING_SUCCEEDED, OFF
+from engagement_pipeline.defs.loops import LEARNING_SUCCEEDED
+from engagement_pipeline.defs.metadata import LOOPS_OFF
 from engagement_pipeline.defs.sensors import publish_after_change
+from engagement_pipeline.loops import suggestion
 from engagement_pipeline.settings import Settings
 from engagement_pipeline.terminal.learning import tune
 from engagement_pipeline.terminal.running import dagster_instance
@@ -89,7 +91,7 @@ def test_with_the_loops_off_nothing_is_written_and_the_metadata_says_why(
         assert stored(settings, f"SELECT count(*) FROM {table.full_name}") == [(0,)]
     for name in ("signals", "calibrations", "digest_decisions"):
         told = _materialization(settings, "loops", name).metadata
-        assert told["why_nothing_was_done"].value == OFF
+        assert told["why_nothing_was_done"].value == LOOPS_OFF
         assert told["loops_enabled"].value is False
 
 
@@ -117,6 +119,26 @@ def test_an_organisation_that_cannot_be_tuned_is_named_by_a_red_check_and_stops_
         "SELECT state, learning_error IS NOT NULL FROM marts.loop_status "
         "WHERE archetype = 'threshold' ORDER BY org_id",
     ) == [("idle", False), ("failed", True), ("idle", False)]
+    # Learning something else does not turn the check green.
+    again = tune(ran.settings, "tune_engagement", as_of=(LATER + timedelta(hours=1)).isoformat())
+    assert ["garden: threshold" in failure for failure in again.failures] == [True]
+
+
+def test_signals_that_cannot_be_drawn_keep_no_day_from_being_published(
+    ran: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no judgement today")
+
+    monkeypatch.setattr(suggestion, "judgements", broken)
+    outcome = run_pipeline(ran.settings, LATER)
+    assert outcome.has_published
+    assert outcome.failures == [
+        "loops/signals: drawing_succeeded: suggestion: RuntimeError: no judgement today"
+    ]
+    assert published(ran.settings, "SELECT DISTINCT as_of FROM marts.member_engagement") == [
+        (LATER,)
+    ]
 
 
 def _overruled(pipeline: Pipeline) -> None:

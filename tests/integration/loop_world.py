@@ -19,6 +19,7 @@ TICK = timedelta(microseconds=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 WINDOW = timedelta(days=30)
+LONG_WINDOW = timedelta(days=180)
 DRAWN_AFTER_SHOWN = (-3 * DAY, 2 * DAY, timedelta())
 """When signals were last drawn, from the moment of the run shown; worlds take turns."""
 
@@ -55,6 +56,8 @@ SIGNALS: Sequence[Sequence[timedelta]] = (
     [-WINDOW, TICK],
     [-WINDOW + TICK, -WINDOW],
     [-5 * DAY, -5 * DAY, -5 * DAY, -40 * DAY],
+    [-LONG_WINDOW, TICK],
+    [-LONG_WINDOW + TICK, -LONG_WINDOW],
 )
 LEARNING: Sequence[Sequence[tuple[timedelta, str]]] = (
     [(-DAY, "learned")],
@@ -65,11 +68,23 @@ LEARNING: Sequence[Sequence[tuple[timedelta, str]]] = (
     [(-DAY, "learned"), (TICK, "failed")],
     [(TICK, "learned")],
 )
+SUGGESTIONS: Sequence[Sequence[tuple[timedelta, str, bool]]] = (
+    # Each learning of what admins make of levels: when, how it ended, and whether a level was
+    # found that people should look at. One that failed left rows of the same moment before.
+    [(-8 * DAY, "learned", True), (-DAY, "learned", True), (timedelta(), "failed", True)],
+    [(-8 * DAY, "learned", True), (-DAY, "learned", False)],
+    [(timedelta(), "learned", True), (TICK, "learned", True)],
+    [(-WINDOW, "learned", True)],
+    [(-WINDOW + TICK, "learned", True)],
+    [(-WINDOW, "learned", False), (-2 * DAY, "learned", True)],
+)
 USES: Sequence[Sequence[tuple[timedelta, str]]] = (
     [(-DAY, "the_prompt")],
     [],
     [(-WINDOW, "the_prompt")],
     [(-WINDOW + TICK, "the_prompt")],
+    [(-LONG_WINDOW, "the_prompt")],
+    [(-LONG_WINDOW + TICK, "the_prompt")],
     # Two at the same moment; one has been used for later since.
     [(-2 * DAY, "second"), (-2 * DAY, "first"), (-3 * DAY, "a_third")],
     [(TICK, "the_prompt"), (timedelta(), "the_budget"), (-DAY, "a_third")],
@@ -87,7 +102,6 @@ DECISIONS: Sequence[Sequence[tuple[timedelta, timedelta | None, str]]] = (
     [(-9 * DAY, 21 * DAY, "weekly_digest"), (-DAY, timedelta(), "daily_digest")],
     [(TICK, 30 * DAY, "daily_digest")],
 )
-EDGES = (timedelta(), TICK, -WINDOW, -WINDOW + TICK, -5 * DAY)
 
 
 def add_loops(world: Any, dice: random.Random) -> None:
@@ -185,9 +199,12 @@ def _add_calibrations(world: Any, dice: random.Random, org_ids: list[str], now: 
 
 
 def _add_runs_and_uses(world: Any, org_ids: list[str], now: datetime) -> None:
-    learning, uses = cycle(LEARNING), cycle(USES)
+    learning, uses, suggestions = cycle(LEARNING), cycle(USES), cycle(SUGGESTIONS)
     for number, (org_id, archetype) in enumerate(product(org_ids, vocabulary.ARCHETYPES)):
-        for moment, outcome in next(learning):
+        runs = next(learning)
+        if archetype == "suggestion":
+            runs = [(moment, outcome) for moment, outcome, _ in next(suggestions)]
+        for moment, outcome in runs:
             world.rows("loops.learning_runs").append(
                 {
                     "org_id": org_id,
@@ -241,12 +258,21 @@ def _add_digest_decisions(
 
 
 def _add_findings(world: Any, dice: random.Random, org_ids: list[str], now: datetime) -> None:
-    """What is found anew at each learning: confusion matrices, and levels to be looked at."""
-    ends = cycle(EDGES)
-    for org_id, model, computed, admin in product(
-        org_ids, ("rules-1", "a-model"), vocabulary.LEVELS[:2], vocabulary.LEVELS[:2]
-    ):
-        end = now + next(ends)
+    """What each learning found: confusion matrices, and levels to be looked at.
+
+    An organisation's later learning finds other pairs and fewer levels than the one before.
+    """
+    for org_id, learned in zip(org_ids, cycle(SUGGESTIONS), strict=False):
+        for number, (moment, _, has_queue) in enumerate(learned):
+            _add_agreement(world, dice, org_id, now + moment, vocabulary.LEVELS[number:][:2])
+            if has_queue:
+                _add_queue(world, dice, org_id, now + moment, vocabulary.LEVELS[number:])
+
+
+def _add_agreement(
+    world: Any, dice: random.Random, org_id: str, end: datetime, levels: Sequence[str]
+) -> None:
+    for model, computed, admin in product(("rules-1", "a-model"), levels, levels):
         world.rows("loops.label_agreement").append(
             {
                 "org_id": org_id,
@@ -258,22 +284,16 @@ def _add_findings(world: Any, dice: random.Random, org_ids: list[str], now: date
                 "n": 80,
                 "agreement": dice.random(),
                 "kappa": dice.choice((None, -0.5, 0.5)),
-                "window_start": end - WINDOW,
+                "window_start": end - LONG_WINDOW,
                 "window_end": end,
             }
         )
-    spans = cycle(
-        [
-            (-DAY, 29 * DAY),
-            (timedelta(), TICK),
-            (-WINDOW, timedelta()),
-            (TICK, WINDOW),
-            (-WINDOW + TICK, TICK),
-            (-40 * DAY, -10 * DAY),
-        ]
-    )
-    for org_id, level in product(org_ids, vocabulary.LEVELS):
-        queued, expires = next(spans)
+
+
+def _add_queue(
+    world: Any, dice: random.Random, org_id: str, moment: datetime, levels: Sequence[str]
+) -> None:
+    for level in levels:
         world.rows("loops.review_queue").append(
             {
                 "org_id": org_id,
@@ -282,8 +302,8 @@ def _add_findings(world: Any, dice: random.Random, org_ids: list[str], now: date
                 "acceptance_rate_lower": 0.0,
                 "acceptance_rate_upper": 1.0,
                 "n": dice.randrange(100),
-                "queued_at": now + queued,
-                "expires_at": now + expires,
+                "queued_at": moment,
+                "expires_at": moment + WINDOW,
             }
         )
 

@@ -1,7 +1,8 @@
 """What admins corrected guides the model, and what a run was billed corrects the next estimate."""
 
+import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from engagement_pipeline.defs.asking import estimate_open, open_questions
 from engagement_pipeline.defs.guidance import guides_at
 from engagement_pipeline.defs.model import model_classifier
 from engagement_pipeline.settings import Settings
-from engagement_pipeline.warehouse import loop_signals
+from engagement_pipeline.warehouse import predictions
+from engagement_pipeline.warehouse.calibrations import record_uses
 from engagement_pipeline.warehouse.classifications import stored_orgs
 from engagement_pipeline.warehouse.connection import Warehouse
 from tests.anthropic_api import AnthropicApi
@@ -21,7 +23,9 @@ from tests.varied_source import AS_OF, member_id, org_id
 
 ORG = org_id(1)
 PROFILE = "3 2 1 0 8 0 180 ? 0 x +"
+OTHER_PROFILE = "3 2 1 0 8 0 180 ? 0 x ="
 LEARNED = AS_OF - timedelta(days=1)
+TICK = timedelta(microseconds=1)
 
 
 @pytest.fixture
@@ -41,21 +45,41 @@ def settings(
 
 def _correct(settings: Settings) -> None:
     """Put on record that the organisation's admins corrected a profile."""
-    put(
-        settings,
-        "loops.corrections",
-        [
-            {
-                "org_id": ORG,
-                "place": 1,
-                "profile": PROFILE,
-                "computed_level": "at_risk",
-                "admin_level": "moderate",
-                "corrected_at": LEARNED,
-            }
-        ],
-    )
-    put(settings, "loops.calibrations", [_calibration("acceptance-rate:at_risk", 0.2)])
+    put(settings, "loops.corrections", [_correction(LEARNED, 1)])
+    _learned(settings, LEARNED)
+
+
+def _correction(moment: datetime, place: int, profile: str = PROFILE) -> dict[str, object]:
+    return {
+        "org_id": ORG,
+        "computed_at": moment,
+        "place": place,
+        "profile": profile,
+        "computed_level": "at_risk",
+        "admin_level": "moderate",
+        "corrected_at": moment,
+    }
+
+
+def _learned(settings: Settings, moment: datetime, outcome: str = "learned") -> None:
+    run = {
+        "org_id": ORG,
+        "archetype": "suggestion",
+        "as_of": moment,
+        "outcome": outcome,
+        "calibrations": 1,
+        "computed_at": moment,
+    }
+    # Another loop's learning says nothing of corrections.
+    other = {**run, "archetype": "threshold", "as_of": moment + timedelta(minutes=1)}
+    put(settings, "loops.learning_runs", [run, other])
+
+
+def _told(settings: Settings, moment: datetime) -> list[str]:
+    """The profiles that a model that is asked at a moment is told of."""
+    with Warehouse.of(settings).open() as connection:
+        guides = guides_at(connection, settings, as_of=moment)
+    return [one.profile for one in guides.of(ORG).corrections]
 
 
 def _calibration(key: str, value: float) -> dict[str, object]:
@@ -99,13 +123,77 @@ def test_corrections_do_not_outlive_what_was_learned_with_them(
     settings: Settings, api: AnthropicApi
 ) -> None:
     _correct(settings)
-    with Warehouse.of(settings).open() as connection:
-        for days, expected in ((0, 1), (28, 1), (29, 0)):
-            guides = guides_at(connection, settings, as_of=AS_OF + timedelta(days=days))
-            assert len(guides.of(ORG).corrections) == expected
-        before = guides_at(connection, settings, as_of=LEARNED - timedelta(microseconds=1))
-    assert before.of(ORG).corrections == ()
+    expired = LEARNED + timedelta(days=30)
+    for moment in (LEARNED, AS_OF, expired - TICK):
+        assert _told(settings, moment) == [PROFILE]
+    for moment in (LEARNED - TICK, expired):
+        assert _told(settings, moment) == []
     assert api.requests == []
+
+
+def test_what_a_later_learning_found_changes_nothing_for_an_earlier_moment(
+    settings: Settings,
+) -> None:
+    _correct(settings)
+    again, emptied, failed = (LEARNED + timedelta(days=days) for days in (7, 14, 21))
+    found = [_correction(again, 1, OTHER_PROFILE), _correction(again, 2)]
+    put(settings, "loops.corrections", [*found, _correction(failed, 1)])
+    _learned(settings, again)
+    _learned(settings, emptied)
+    _learned(settings, failed, "failed")
+    assert _told(settings, again - TICK) == [PROFILE]
+    for moment in (again, emptied - TICK):
+        assert _told(settings, moment) == [OTHER_PROFILE, PROFILE]
+    # Nothing was found then, and what was found after it belongs to a learning that failed.
+    for moment in (emptied, failed):
+        assert _told(settings, moment) == []
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "expected"),
+    [
+        ("profile", "3 2 1", "has 3 cells; expected 11"),
+        ("profile", PROFILE.replace("180", "many"), "has 'many' in the cell 'joined'"),
+        ("computed_level", "lukewarm", "computed_level: expected one of .*, found 'lukewarm'"),
+        ("admin_level", "lukewarm", "admin_level: expected one of .*, found 'lukewarm'"),
+    ],
+)
+def test_a_correction_that_another_release_wrote_is_left_out_and_said_so(
+    settings: Settings, caplog: pytest.LogCaptureFixture, column: str, text: str, expected: str
+) -> None:
+    _correct(settings)
+    put(settings, "loops.corrections", [_correction(LEARNED, 2, OTHER_PROFILE)])
+    with Warehouse.of(settings).open() as connection:
+        connection.execute(f"UPDATE loops.corrections SET {column} = ? WHERE place = 1", [text])
+    assert _told(settings, AS_OF) == [OTHER_PROFILE]
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert re.search(f"a correction of {ORG} is left out.*{expected}", record.getMessage())
+
+
+def test_what_was_last_used_never_moves_back(settings: Settings) -> None:
+    others = (org_id(0), org_id(2))
+    with Warehouse.of(settings).open() as connection:
+        for days, used in (
+            (0, {ORG: 1, others[0]: 1}),
+            (-1, {ORG: 2, others[1]: 2}),
+            (0, {others[0]: 3}),
+            (1, {others[1]: 4}),
+        ):
+            record_uses(
+                connection, "suggestion", "prompt", used, as_of=AS_OF + timedelta(days=days)
+            )
+        record_uses(connection, "suggestion", "other", {ORG: 5}, as_of=LEARNED)
+    found = rows(
+        settings, "SELECT org_id, consumer, used_at, calibrations FROM loops.consumer_uses"
+    )
+    assert {tuple(row.values()) for row in found} == {
+        (ORG, "prompt", AS_OF, 1),
+        (others[0], "prompt", AS_OF, 3),
+        (others[1], "prompt", AS_OF + timedelta(days=1), 4),
+        (ORG, "other", LEARNED, 5),
+    }
+    assert len(found) == 4
 
 
 def test_with_the_loops_off_the_model_is_told_of_no_correction(
@@ -132,7 +220,7 @@ def test_a_run_keeps_what_it_expected_of_each_organisation_and_the_bill_is_held_
         for side in ("input", "output")
     ]
     with Warehouse.of(settings).open() as connection:
-        billed = loop_signals.calls_of(connection, ["run-1"])
+        billed = predictions.calls_of(connection, ["run-1"])
     assert billed["ended_at"].null_count() == 0
     expected = sum(row["predicted"] for row in kept if row["kind"] == "cost:input_tokens")
     assert expected == pytest.approx(billed["input_tokens"].sum(), rel=0.15)

@@ -64,18 +64,20 @@ def _empty(connection: Connection) -> None:
         )
 
 
-def _settings(**given: Any) -> Settings:
-    return load_settings(home=Path("/nowhere"), profile="test", **given)
+def _settings(home: Path, **given: Any) -> Settings:
+    return load_settings(home=home, profile="test", **given)
 
 
 def _ingest(
     connection: Connection, table: str, source: Path, now: datetime = NOW, **given: Any
 ) -> TableIngest:
+    # Rows out of quarantine pass through a file in the home folder.
+    (source / "data" / "spool").mkdir(parents=True, exist_ok=True)
     return ingest_table(
         connection,
         contract(f"raw.{table}"),
         discover(source).files[table],
-        settings=_settings(**given),
+        settings=_settings(source, **given),
         now=now,
         progress=_Uncounted(),
     )
@@ -279,6 +281,112 @@ def test_any_sequence_of_files_leaves_what_plain_python_says(
             assert violations(opened, contract(f"raw.{table}")) == []
 
     check()
+
+
+# --- rows that came before their organisation -----------------------------------------------------
+
+MEMBERSHIPS = ("org_id", "user_id", "joined_at", "left_at")
+
+
+def _after_the_organisation(
+    kind: Kind, files: list[tuple[list[Row], bool]]
+) -> tuple[dict[str, Row], int]:
+    """What should be there of one organisation's rows once it is known: user -> row.
+
+    The files come in their order, each with whether the organisation was known by then. From the
+    first such file on nothing is quarantined, and the rows that were come after that file's own.
+    Gives also how many of the quarantined are rejects of the same key's.
+    """
+    stored: dict[str, Row] = {}
+    waiting: dict[str, Row] = {}
+    duplicates = 0
+    for rows, is_known in files:
+        of_file: dict[str, Row] = {}
+        for row in rows:
+            there = of_file.get(row["user_id"])
+            if there is None or kind.newer_by(row) >= kind.newer_by(there):
+                of_file[row["user_id"]] = row
+        for row in rows if not is_known else ():
+            there = waiting.get(row["user_id"])
+            duplicates += there is not None
+            if there is None or kind.newer_by(row) >= kind.newer_by(there):
+                waiting[row["user_id"]] = row
+        for user, row in of_file.items() if is_known else ():
+            there = stored.get(user)
+            if there is None or kind.newer_by(row) >= kind.newer_by(there):
+                stored[user] = row
+        for user, row in waiting.items() if is_known else ():
+            there = stored.get(user)
+            if there is None or kind.newer_by(row) > kind.newer_by(there):
+                stored[user] = row
+        waiting = {} if is_known else waiting
+    return stored, duplicates
+
+
+@pytest.mark.parametrize("kind", [KINDS[0], KINDS[2]], ids=lambda kind: kind.table)
+def test_rows_that_waited_for_their_organisation_never_replace_what_is_as_new(
+    kind: Kind, opened: Connection, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    fixed = {"org_id": ["late"], "event_id": ["e"], "status": ["attended", "no_show"]}
+    sound = {"joined_at": DAYS, "left_at": ["", *DAYS]}
+    values = {name: (fixed | sound).get(name, texts) for name, texts in kind.values.items()}
+    row = st.fixed_dictionaries({name: st.sampled_from(texts) for name, texts in values.items()})
+
+    @hypothesis_settings(max_examples=10, deadline=None)
+    @given(st.lists(st.lists(row, min_size=1, max_size=3), min_size=2, max_size=4), st.data())
+    def check(files: list[list[Row]], data: st.DataObject) -> None:
+        source = tmp_path_factory.mktemp("source")
+        _empty(opened)
+        known_from = data.draw(st.integers(1, len(files) - 1))
+        for number, rows in enumerate(files):
+            if number == known_from:
+                opened.execute(
+                    "INSERT INTO raw.organizations VALUES ('late', 'n', NULL, 'UTC', NULL)"
+                )
+            path = source / kind.table / f"{number}.csv"
+            # The number keeps apart files that are otherwise the same.
+            texts = [[*(row[name] for name in values), str(number)] for row in rows]
+            _write(path, [*values, "file"], texts)
+            _ingest(opened, kind.table, source, NOW + timedelta(days=number))
+        expected, duplicates = _after_the_organisation(
+            kind, [(rows, number >= known_from) for number, rows in enumerate(files)]
+        )
+        plain = Plain(kind, {(user,): row for user, row in expected.items()})
+        assert _content(opened, kind.table) == plain.content()
+        found = _rows(opened, "SELECT reason FROM raw.rejects WHERE path = 'raw.rejects'")
+        assert found == [("duplicate_key",)] * duplicates
+        assert _rows(opened, "SELECT reason FROM raw.rejects WHERE reason = 'unknown_org'") == []
+
+    check()
+
+
+@pytest.mark.parametrize("is_quarantined_first", [True, False])
+def test_a_member_who_left_is_not_made_to_stay_by_a_row_that_waited_for_its_organisation(
+    is_quarantined_first: bool, warehouse: Connection, tmp_path: Path
+) -> None:
+    late = [["late", "ann", "2026-01-01", ""]]
+    left = [["late", "ann", "2026-01-01", "2026-03-01"]]
+    _write(tmp_path / "memberships" / "1.csv", MEMBERSHIPS, late)
+    add = "INSERT INTO raw.organizations VALUES ('late', 'n', NULL, 'UTC', NULL)"
+    if not is_quarantined_first:
+        # The organisation is there, goes, and comes back.
+        warehouse.execute(add)
+        _write(tmp_path / "memberships" / "0.csv", MEMBERSHIPS, left)
+        (tmp_path / "memberships" / "1.csv").unlink()
+        _ingest(warehouse, "memberships", tmp_path)
+        warehouse.execute("DELETE FROM raw.organizations WHERE org_id = 'late'")
+        _write(tmp_path / "memberships" / "1.csv", MEMBERSHIPS, late)
+    _ingest(warehouse, "memberships", tmp_path, NOW + timedelta(days=1))
+    assert _rows(warehouse, "SELECT reason FROM raw.rejects") == [("unknown_org",)]
+    warehouse.execute(add)
+    if is_quarantined_first:
+        _write(tmp_path / "memberships" / "2.csv", MEMBERSHIPS, left)
+    again = _ingest(warehouse, "memberships", tmp_path, NOW + timedelta(days=2))
+    assert (again.loaded[-1].rows_loaded, again.loaded[-1].rows_unchanged) == (0, 1)
+    assert [row[-1] for row in _content(warehouse, "memberships")] == [
+        datetime(2026, 3, 1, tzinfo=UTC)
+    ]
+    assert _rows(warehouse, "SELECT reason FROM raw.rejects") == []
 
 
 # --- one file -------------------------------------------------------------------------------------

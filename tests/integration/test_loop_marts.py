@@ -33,6 +33,7 @@ MakeWorld = Callable[..., Any]
 
 MODELS = PROJECT_FOLDER / "dbt_like_sql" / "models"
 WINDOW = timedelta(days=30)
+LONG_WINDOW = timedelta(days=180)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 TICK = timedelta(microseconds=1)
@@ -179,24 +180,31 @@ def test_the_last_decision_holds_until_what_it_rests_on_expires_and_then_nothing
 # --- label_agreement and review_queue -----------------------------------------------------------
 
 
-def test_an_agreement_is_shown_until_thirty_days_after_its_window(
+def last_judged(world: Any) -> dict[str, datetime]:
+    """Organisation -> the last learning of admins' judgements that succeeded and still counts."""
+    found: dict[str, datetime] = {}
+    for row in sorted(world.rows("loops.learning_runs"), key=lambda r: r["as_of"]):
+        if (row["archetype"], row["outcome"]) == ("suggestion", "learned") and row["as_of"] <= now(
+            world
+        ) < row["as_of"] + EXPIRES_AFTER:
+            found[row["org_id"]] = row["as_of"]
+    return found
+
+
+def test_the_agreement_shown_is_that_of_the_last_successful_learning_for_thirty_days(
     world: Any, marts: dict[str, list[Row]]
 ) -> None:
+    learned, last = world.rows("loops.label_agreement"), last_judged(world)
+    expected = [row for row in learned if row["window_end"] == last.get(row["org_id"])]
     names = contract("marts.label_agreement").key
-    learned = by(world.rows("loops.label_agreement"), *names)
-    expected = {
-        place: row
-        for place, row in learned.items()
-        if row["window_end"] <= now(world) < row["window_end"] + EXPIRES_AFTER
-    }
-    assert by(marts["marts.label_agreement"], *names) == expected
-    ends = {row["window_end"] for row in expected.values()}
-    assert ends >= {now(world), now(world) - WINDOW + TICK}
-    left_out = {row["window_end"] for row in learned.values()} - ends
-    assert left_out == {now(world) + TICK, now(world) - WINDOW}
+    assert by(marts["marts.label_agreement"], *names) == by(expected, *names)
+    ends = {row["window_end"] for row in expected}
+    assert ends >= {now(world), now(world) - WINDOW + TICK, now(world) - DAY}
+    left_out = {row["window_end"] for row in learned} - ends
+    assert left_out == {now(world) + TICK, now(world) - WINDOW, now(world) - 8 * DAY}
 
 
-def test_a_level_waits_for_review_while_the_finding_holds_with_the_members_who_have_it_now(
+def test_levels_wait_for_review_as_last_found_with_the_members_who_have_them_now(
     world: Any, marts: dict[str, list[Row]]
 ) -> None:
     members = Counter((row["org_id"], row["level"]) for row in current_labels(world))
@@ -207,12 +215,28 @@ def test_a_level_waits_for_review_while_the_finding_holds_with_the_members_who_h
             "members": members[row["org_id"], row["level"]],
         }
         for row in world.rows("loops.review_queue")
-        if row["org_id"] in orgs(world) and row["queued_at"] <= now(world) < row["expires_at"]
+        if row["org_id"] in orgs(world)
+        and row["queued_at"] == last_judged(world).get(row["org_id"])
     }
     assert by(marts["marts.review_queue"], "org_id", "level") == expected
     counts = {row["members"] for row in expected.values()}
     assert 0 in counts
     assert len(counts) > 2
+
+
+def test_a_learning_that_found_no_level_to_review_empties_the_queue(
+    world: Any, marts: dict[str, list[Row]]
+) -> None:
+    waited = {row["org_id"] for row in world.rows("loops.review_queue")}
+    emptied = {
+        org_id
+        for org_id, moment in last_judged(world).items()
+        if (org_id, moment)
+        not in {(row["org_id"], row["queued_at"]) for row in world.rows("loops.review_queue")}
+    }
+    assert emptied & waited
+    assert not emptied & {row["org_id"] for row in marts["marts.review_queue"]}
+    assert emptied <= {row["org_id"] for row in marts["marts.label_agreement"]}
 
 
 # --- vocabulary_candidates ----------------------------------------------------------------------
@@ -236,9 +260,15 @@ def loop_of(key: str) -> str | None:
     return vocabulary.CALIBRATION_ARCHETYPES.get(key.partition(":")[0])
 
 
+def window_start(world: Any, archetype: str) -> datetime:
+    is_short = archetype in ("engagement", "vocabulary")
+    return now(world) - (WINDOW if is_short else LONG_WINDOW)
+
+
 def signals_in_window(world: Any, org_id: str, archetype: str) -> int:
     return sum(
-        is_of(row, org_id, archetype) and now(world) - WINDOW < row["occurred_at"] <= now(world)
+        is_of(row, org_id, archetype)
+        and window_start(world, archetype) < row["occurred_at"] <= now(world)
         for row in world.rows("loops.signals")
     )
 
@@ -280,7 +310,7 @@ def status(world: Any, org_id: str, archetype: str) -> Row:
     current, expired = known_calibrations(world, org_id, archetype)
     learning = last_learning(world, org_id, archetype)
     use = last_use(world, org_id, archetype)
-    is_used = use["used_at"] is not None and use["used_at"] > now(world) - WINDOW
+    is_used = use["used_at"] is not None and use["used_at"] > window_start(world, archetype)
     if learning["error"] is not None:
         state = "failed"
     elif current:
@@ -293,7 +323,7 @@ def status(world: Any, org_id: str, archetype: str) -> Row:
         "org_id": org_id,
         "archetype": archetype,
         "state": state,
-        "window_start": now(world) - WINDOW,
+        "window_start": window_start(world, archetype),
         "window_end": now(world),
         "signals_in_window": signals,
         "calibrations_in_force": current,
@@ -358,6 +388,20 @@ def test_a_loop_is_closed_only_when_all_three_parts_run(
     for org_id, _, state in THREE_PARTS:
         assert rows.pop((org_id, "ranking"))["state"] == state, org_id
     assert {row["state"] for row in rows.values()} == {"idle"}
+
+
+def test_a_use_counts_while_it_lies_in_the_window_of_its_loop(
+    make_seeded_world: MakeWorld, build_marts: Build
+) -> None:
+    world = without_loops(make_seeded_world(FEW))
+    start = world.shown - LONG_WINDOW
+    for org_id, used_at in (("steady", start), ("busy", start + TICK)):
+        world.rows("loops.signals").append(a_signal(org_id, world.shown))
+        world.rows("loops.calibrations").append(a_calibration(org_id, world.shown))
+        world.rows("loops.consumer_uses").append(a_use(org_id, used_at))
+    rows = by(read_marts(build_marts(world))["marts.loop_status"], "org_id", "archetype")
+    assert rows["steady", "ranking"]["state"] == "learned"
+    assert rows["busy", "ranking"]["state"] == "closed"
 
 
 def test_a_calibration_that_no_loop_learns_is_not_published(

@@ -5,13 +5,19 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
-from engagement_pipeline.contracts import contracts
-from engagement_pipeline.loops import engagement
+from engagement_pipeline.contracts import contract, contracts
+from engagement_pipeline.defs.drawing import draw
+from engagement_pipeline.defs.guidance import Guides, guides_at
+from engagement_pipeline.loops import digest_plan, engagement, suggestion
+from engagement_pipeline.loops.cost_forecast import forecast_rows
 from engagement_pipeline.settings import Settings
+from engagement_pipeline.warehouse.connection import Warehouse
+from engagement_pipeline.warehouse.predictions import add_predictions
 from tests.home import settings_of
-from tests.loop_home import learn, put, rows, take_in
+from tests.loop_home import learn, learning_at, put, rows, take_in
 from tests.small_source import ADMIN, AS_OF, ago, write_small_source, write_table
 
 WEEK = timedelta(days=7)
@@ -227,11 +233,8 @@ def test_with_the_loops_off_no_row_is_written_anywhere(home: Home) -> None:
     settings = home(
         [["n1", "keen", "choir", "digest", ago(2)]], [["n1", ago(1)]], loops_enabled=False
     )
-    from engagement_pipeline.defs.drawing import draw
-    from engagement_pipeline.warehouse.connection import Warehouse
-
     with Warehouse.of(settings).open() as connection:
-        assert draw(connection, settings, as_of=AS_OF, computed_at=AS_OF) == {}
+        assert draw(connection, settings, as_of=AS_OF, computed_at=AS_OF).new == {}
     for table in contracts("loops"):
         assert rows(settings, f"SELECT count(*) AS n FROM {table.full_name}") == [{"n": 0}]
 
@@ -321,7 +324,9 @@ def test_a_level_that_stood_a_week_is_accepted_once_and_an_override_rejects_it(
     assert rate is not None
     assert (rate["value"], rate["n"]) == (0.5, 2)
     agreement = rows(
-        settings, "SELECT computed_level, admin_level, n FROM loops.label_agreement ORDER BY ALL"
+        settings,
+        "SELECT computed_level, admin_level, n FROM loops.label_agreement "
+        "WHERE window_end = (SELECT max(window_end) FROM loops.label_agreement) ORDER BY ALL",
     )
     assert [tuple(row.values()) for row in agreement] == [
         ("moderate", "highly_engaged", 2),
@@ -329,26 +334,109 @@ def test_a_level_that_stood_a_week_is_accepted_once_and_an_override_rejects_it(
     ]
 
 
-def test_a_level_that_admins_always_overrule_goes_to_the_review_queue_and_guides_the_model(
-    home: Home,
-) -> None:
-    settings = home([], [], members_per_profile=1)
-    moment = AS_OF - timedelta(days=2)
-    users = [f"u{n:02d}" for n in range(10)]
-    put(settings, "scores.org_runs", [_scored(moment)])
+OVERRULED_FROM = AS_OF - timedelta(days=2)
+FOUND = ("corrections", "review_queue", "label_agreement")
+"""The findings about what admins make of levels, each with its moment in a column of its own."""
+
+
+def _overrule(settings: Settings, levels: list[str]) -> None:
+    """Put ten inactive members on record, and each hour an override of one of them."""
+    users = [f"u{n:02d}" for n in range(len(levels))]
+    put(settings, "scores.org_runs", [_scored(OVERRULED_FROM)])
     put(
         settings,
         "scores.classifications",
-        [_label(user, "inactive", moment, days_since_active=200) for user in users],
+        [_label(user, "inactive", OVERRULED_FROM, days_since_active=200) for user in users],
     )
     put(
         settings,
         "scores.override_history",
         [
-            _override(n, user, "at_risk", moment + timedelta(hours=1 + n))
-            for n, user in enumerate(users)
+            _override(n, user, level, OVERRULED_FROM + timedelta(hours=1 + n))
+            for n, (user, level) in enumerate(zip(users, levels, strict=True))
         ],
     )
+
+
+def _found(settings: Settings, moment: datetime) -> dict[str, list[dict[str, object]]]:
+    """What the learning for a moment found."""
+    return {
+        name: rows(
+            settings,
+            f"SELECT * FROM loops.{name} WHERE {contract(f'loops.{name}').time_column} = "
+            f"'{moment.isoformat()}' ORDER BY ALL",
+        )
+        for name in FOUND
+    }
+
+
+def _guides(settings: Settings, moment: datetime) -> Guides:
+    with Warehouse.of(settings).open() as connection:
+        return guides_at(connection, settings, as_of=moment)
+
+
+def test_learning_for_a_past_moment_leaves_what_was_found_for_today(home: Home) -> None:
+    settings = home([], [], members_per_profile=1)
+    _overrule(settings, ["at_risk"] * 6 + ["moderate"] * 4)
+    past = OVERRULED_FROM + timedelta(hours=6)
+    learn(settings, AS_OF, "suggestion")
+    today, guides = _found(settings, AS_OF), _guides(settings, AS_OF)
+    assert all(today.values())
+    learn(settings, past, "suggestion")
+    assert _found(settings, AS_OF) == today
+    assert _guides(settings, AS_OF) == guides
+    # The past is learned from what was known then, and once more takes its own place.
+    found = _found(settings, past)
+    assert [row["admin_level"] for row in found["corrections"]] == ["at_risk"]
+    assert [row["n"] for row in found["review_queue"]] == [6]
+    assert [row["n"] for row in found["label_agreement"]] == [6]
+    learn(settings, past, "suggestion")
+    assert (_found(settings, past), _found(settings, AS_OF)) == (found, today)
+
+
+def test_an_earlier_moment_is_scored_by_what_was_in_force_then_whatever_was_learned_since(
+    home: Home,
+) -> None:
+    settings = home([], [], members_per_profile=1)
+    _overrule(settings, ["at_risk"] * 6 + ["moderate"] * 4)
+    past = OVERRULED_FROM + timedelta(hours=6)
+    learn(settings, past, "suggestion")
+    moments = [past - timedelta(hours=1), past, AS_OF - timedelta(hours=1)]
+    before = [_guides(settings, moment) for moment in moments]
+    learn(settings, AS_OF, "suggestion")
+    assert [_guides(settings, moment) for moment in moments] == before
+    levels = [
+        [one.admin_level for one in _guides(settings, moment).of("choir").corrections]
+        for moment in (*moments, AS_OF)
+    ]
+    assert levels == [[], ["at_risk"], ["at_risk"], ["moderate"]]
+
+
+def test_a_learning_that_finds_nothing_any_more_leaves_no_row_of_its_moment(home: Home) -> None:
+    settings = home([], [], members_per_profile=1)
+    _overrule(settings, ["at_risk"] * 10)
+    learn(settings, AS_OF, "suggestion")
+    waiting = _found(settings, AS_OF)
+    assert all(waiting.values())
+    lenient = settings.model_copy(update={"review_acceptance_below": 0.0})
+    later = AS_OF + WEEK
+    learn(lenient, later, "suggestion")
+    assert {name: bool(found) for name, found in _found(settings, later).items()} == {
+        "corrections": True,
+        "review_queue": False,
+        "label_agreement": True,
+    }
+    # Learned again for the first moment as well, nothing is left of it.
+    assert _found(settings, AS_OF) == waiting
+    learn(lenient, AS_OF, "suggestion")
+    assert _found(settings, AS_OF) == {**waiting, "review_queue": []}
+
+
+def test_a_level_that_admins_always_overrule_goes_to_the_review_queue_and_guides_the_model(
+    home: Home,
+) -> None:
+    settings = home([], [], members_per_profile=1)
+    _overrule(settings, ["at_risk"] * 10)
     learn(settings, AS_OF, "suggestion")
     queue = rows(settings, "SELECT org_id, level, acceptance_rate, n FROM loops.review_queue")
     assert [tuple(row.values()) for row in queue] == [("choir", "inactive", 0.0, 10)]
@@ -358,9 +446,6 @@ def test_a_level_that_admins_always_overrule_goes_to_the_review_queue_and_guides
     assert [(r["place"], r["computed_level"], r["admin_level"]) for r in corrected] == [
         (1, "inactive", "at_risk")
     ]
-    from engagement_pipeline.defs.guidance import guides_at
-    from engagement_pipeline.warehouse.connection import Warehouse
-
     with Warehouse.of(settings).open() as connection:
         guides = guides_at(connection, settings, as_of=AS_OF)
         expired = guides_at(connection, settings, as_of=AS_OF + timedelta(days=30))
@@ -370,14 +455,9 @@ def test_a_level_that_admins_always_overrule_goes_to_the_review_queue_and_guides
 
 def test_what_a_run_was_billed_corrects_the_next_estimate(home: Home) -> None:
     settings = home([], [])
-    from engagement_pipeline.defs.guidance import guides_at
-    from engagement_pipeline.loops.cost_forecast import forecast_rows
-    from engagement_pipeline.warehouse.connection import Warehouse
-    from engagement_pipeline.warehouse.loop_signals import add_predictions
-
     with Warehouse.of(settings).open() as connection:
         add_predictions(
-            connection, forecast_rows("run-1", AS_OF, "a-model", {"choir": (100_000, 50_000)})
+            connection, forecast_rows("run-1", AS_OF, settings.model, {"choir": (100_000, 50_000)})
         )
     put(settings, "scores.llm_calls", [_call("answered", 200_000, 50_000)])
     learn(settings, AS_OF + timedelta(hours=1), "prediction")
@@ -454,3 +534,54 @@ def test_a_churn_prediction_meets_its_outcome_when_its_horizon_has_passed(home: 
     brier = _calibration(settings, "choir", "churn-brier")
     assert brier is not None
     assert (brier["value"], brier["n"]) == (0.25, 2)
+
+
+def test_what_one_loop_cannot_draw_stops_no_other_and_is_drawn_the_next_time(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = home([["n1", "keen", "choir", "digest", ago(2)]], [["n1", ago(1)]])
+    put(settings, "scores.org_runs", [_scored(AS_OF - timedelta(days=8)), _scored(AS_OF)])
+    for moment in (AS_OF - timedelta(days=8), AS_OF):
+        put(settings, "scores.classifications", [_label("keen", "moderate", moment)])
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no judgement today")
+
+    with monkeypatch.context() as patch, Warehouse.of(settings).open() as connection:
+        patch.setattr(suggestion, "judgements", broken)
+        drawn = draw(connection, settings, as_of=AS_OF, computed_at=AS_OF)
+    assert drawn.failed == {"suggestion": "RuntimeError: no judgement today"}
+    assert {kind for kind, count in drawn.new.items() if count} == {"ENGAGE"}
+    assert rows(settings, "SELECT * FROM loops.productions") == []
+    learn(settings, AS_OF)
+    kinds = rows(settings, "SELECT kind FROM loops.signals ORDER BY kind")
+    assert [row["kind"] for row in kinds] == ["ACCEPT", "ENGAGE"]
+
+
+def test_an_organisation_whose_digests_cannot_be_planned_keeps_its_last_decision(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orgs = ("choir", "garden")
+    sent = [[f"{o}{n}", "keen", o, "digest", ago(n / 10 + 1)] for o in orgs for n in range(200)]
+    settings = home(sent, [])
+    learn(settings, AS_OF - timedelta(days=1), "engagement", plans_digests=True)
+    plan = digest_plan.plan
+
+    def broken(calibrations: pl.DataFrame, *args: Any, **kwargs: Any) -> Any:
+        if "garden" in calibrations["org_id"]:
+            raise RuntimeError("no plan today")
+        return plan(calibrations, *args, **kwargs)
+
+    monkeypatch.setattr(digest_plan, "plan", broken)
+    with Warehouse.of(settings).open() as connection:
+        draw(connection, settings, as_of=AS_OF, computed_at=AS_OF)
+        learning = learning_at(connection, settings, AS_OF)
+        learning.learn("engagement")
+        _, failed = learning.plan_digests()
+    assert failed == {"garden": "RuntimeError: no plan today"}
+    decided = rows(
+        settings,
+        "SELECT org_id, max(decided_at) AS at FROM loops.digest_decisions "
+        "GROUP BY org_id ORDER BY org_id",
+    )
+    assert [row["at"] for row in decided] == [AS_OF, AS_OF - timedelta(days=1)]

@@ -65,7 +65,7 @@ def warehouse(opened: Connection) -> Connection:
 def _empty(connection: Connection) -> None:
     for table in (*INPUT_TABLES, "ingested_files", "rejects"):
         connection.execute(f"DELETE FROM raw.{table}")
-    for table in ("vocabulary_mappings", "vocabulary_candidates"):
+    for table in ("vocabulary_mappings", "vocabulary_candidates", "consumer_uses"):
         connection.execute(f"DELETE FROM loops.{table}")
     for org in ("o", "p"):
         connection.execute(
@@ -74,7 +74,12 @@ def _empty(connection: Connection) -> None:
 
 
 def _ingest(
-    connection: Connection, table: str, source: Path, day: int = 0, **given: Any
+    connection: Connection,
+    table: str,
+    source: Path,
+    day: int = 0,
+    used_at: datetime | None = None,
+    **given: Any,
 ) -> TableIngest:
     (source / "data" / "spool").mkdir(parents=True, exist_ok=True)
     return ingest_table(
@@ -84,6 +89,7 @@ def _ingest(
         settings=load_settings(home=source, profile="test", **given),
         now=NOW + timedelta(days=day),
         progress=_Uncounted(),
+        used_at=used_at,
     )
 
 
@@ -399,6 +405,256 @@ def test_whatever_is_said_in_whatever_order_no_row_is_lost_or_there_twice(
             assert read == loaded_rows + rejected_rows + unchanged
 
     check()
+
+
+# --- which row stays ------------------------------------------------------------------------------
+
+
+def _member(role: str, left_at: str = "") -> dict[str, str]:
+    named = {"org_id": "o", "user_id": "ann", "role": role}
+    return named | {"joined_at": THEN, "left_at": left_at}
+
+
+def _take_in_order(
+    connection: Connection, source: Path, table: str, files: list[list[dict[str, str]]]
+) -> TableIngest:
+    """A file a day; gives what comes of them the day after people said what the values mean."""
+    for day, rows in enumerate(files):
+        _write(source / table / f"{day}.csv", rows)
+        _ingest(connection, table, source, day=day)
+    _accept(connection, "memberships.role", "chair", "admin")
+    _accept(connection, "attendance.status", "dabei", "attended")
+    again = _ingest(connection, table, source, day=len(files))
+    assert _reasons(connection) == {}
+    return again
+
+
+@pytest.mark.parametrize("is_quarantined_first", [True, False])
+def test_a_row_out_of_quarantine_never_replaces_one_where_no_time_says_which_is_newer(
+    is_quarantined_first: bool, warehouse: Connection, tmp_path: Path
+) -> None:
+    files = [[_member("chair")], [_member("member", "2026-03-01")]]
+    if not is_quarantined_first:
+        files.reverse()
+    again = _take_in_order(warehouse, tmp_path, "memberships", files)
+    assert (again.rows_read, again.rows_loaded, again.loaded[0].rows_unchanged) == (1, 0, 1)
+    left = datetime(2026, 3, 1, tzinfo=UTC)
+    assert _rows(warehouse, "SELECT role, left_at FROM raw.memberships") == [("member", left)]
+
+
+@pytest.mark.parametrize("is_quarantined_first", [True, False])
+@pytest.mark.parametrize(
+    ("day", "status"), [(1, "no_show"), (2, "no_show"), (3, "attended")], ids=["<", "=", ">"]
+)
+def test_a_row_out_of_quarantine_replaces_one_only_when_it_is_newer(
+    day: int, status: str, is_quarantined_first: bool, warehouse: Connection, tmp_path: Path
+) -> None:
+    files = [
+        [_answer("a", "dabei", created_at=f"2026-01-0{day}")],
+        [_answer("a", "no_show", created_at="2026-01-02")],
+    ]
+    if not is_quarantined_first:
+        files.reverse()
+    again = _take_in_order(warehouse, tmp_path, "attendance", files)
+    (loaded,) = again.loaded
+    expected = (1, 0) if status == "attended" else (0, 1)
+    assert (loaded.rows_loaded, loaded.rows_unchanged) == expected
+    assert _statuses(warehouse) == {"a": status}
+
+
+def test_of_several_rows_out_of_quarantine_the_last_quarantined_stays(
+    warehouse: Connection, tmp_path: Path
+) -> None:
+    for day, names in enumerate((["z"], ["a", "b"])):
+        for name in names:
+            _write(
+                tmp_path / "memberships" / f"{name}.csv", [_member("chair", f"2026-03-0{day + 1}")]
+            )
+        # It is found after the folder, though its path goes before.
+        _write(tmp_path / "memberships.csv", [_member("Chair", f"2026-04-0{day + 1}")])
+        _ingest(warehouse, "memberships", tmp_path, day=day)
+    _accept(warehouse, "memberships.role", "chair", "admin")
+    _ingest(warehouse, "memberships", tmp_path, day=2)
+    last = datetime(2026, 4, 2, tzinfo=UTC)
+    assert _rows(warehouse, "SELECT role, left_at FROM raw.memberships") == [("admin", last)]
+
+
+# --- when mappings were used ----------------------------------------------------------------------
+
+
+def _uses(connection: Connection) -> dict[str, tuple[datetime, int]]:
+    found = _rows(
+        connection,
+        "SELECT org_id, used_at, calibrations, archetype, consumer FROM loops.consumer_uses",
+    )
+    assert {row[3:] for row in found} <= {("vocabulary", "ingestion")}
+    return {org: (used_at, count) for org, used_at, count, *_ in found}
+
+
+def test_what_a_mapping_gave_words_to_counts_as_used_at_the_runs_moment(
+    warehouse: Connection, tmp_path: Path
+) -> None:
+    _accept(warehouse, "attendance.status", "Dabei", "attended")
+    _accept(warehouse, "attendance.status", "Weg", "no_show", "o")
+    _accept(warehouse, "attendance.status", "never written", "no_show")
+    # It means this without anybody's saying so.
+    _accept(warehouse, "attendance.status", "present", "attended")
+    rows = [
+        _answer("a", "dabei"),
+        _answer("b", " DABEI"),
+        _answer("c", "weg", org=" o "),
+        _answer("d", "attended", org="p"),
+        _answer("e", "present", org="p"),
+        _answer("f", "weg", org="p"),
+        _answer("g", "dabei", org="p", created_at="never"),
+    ]
+    _write(tmp_path / "attendance" / "1.csv", rows)
+    as_of = NOW - timedelta(days=100)
+    _ingest(warehouse, "attendance", tmp_path, used_at=as_of, batch_rows=1_000)
+    assert _uses(warehouse) == {"o": (as_of, 2)}
+    # Nothing new: nothing used.
+    _ingest(warehouse, "attendance", tmp_path, day=1)
+    assert _uses(warehouse) == {"o": (as_of, 2)}
+    _write(tmp_path / "attendance" / "2.csv", [_answer("h", "Dabei", org="p")])
+    _ingest(warehouse, "attendance", tmp_path, day=2)
+    assert _uses(warehouse) == {"o": (as_of, 2), "p": (NOW + timedelta(days=2), 1)}
+
+
+def test_a_mapping_is_used_when_it_brings_rows_out_of_quarantine(
+    warehouse: Connection, tmp_path: Path
+) -> None:
+    _write(
+        tmp_path / "attendance.csv",
+        [_answer("a", "Dabei"), _answer("b", "dabei", org="p"), _answer("c", "hm", org="p")],
+    )
+    _ingest(warehouse, "attendance", tmp_path)
+    _accept(warehouse, "attendance.status", "Dabei", "attended", "o")
+    assert _uses(warehouse) == {}
+    _ingest(warehouse, "attendance", tmp_path, day=1)
+    assert _uses(warehouse) == {"o": (NOW + timedelta(days=1), 1)}
+
+
+def test_no_mapping_is_used_when_an_organisation_or_a_feature_becomes_known(
+    warehouse: Connection, tmp_path: Path
+) -> None:
+    _accept(warehouse, "attendance.status", "Dabei", "attended")
+    _accept(warehouse, "notifications.feature", "Nudge", "Reminder")
+    _write(tmp_path / "attendance.csv", [_answer("a", "attended", org="late")])
+    _write(
+        tmp_path / "notifications.csv",
+        [{"notification_id": "1", "org_id": "o", "user_id": "u", "feature": "C", "sent_at": THEN}],
+    )
+    _ingest(warehouse, "attendance", tmp_path)
+    _ingest(warehouse, "notifications", tmp_path, known_features=["Reminder"])
+    assert _reasons(warehouse) == {"unknown_org": 1, "unknown_feature": 1}
+    warehouse.execute("INSERT INTO raw.organizations VALUES ('late', 'n', NULL, 'UTC', NULL)")
+    assert _ingest(warehouse, "attendance", tmp_path, day=1).rows_loaded == 1
+    both = ["Reminder", "C"]
+    again = _ingest(warehouse, "notifications", tmp_path, day=1, known_features=both)
+    assert again.rows_loaded == 1
+    assert _uses(warehouse) == {}
+
+
+def test_a_refused_file_uses_no_mapping(warehouse: Connection, tmp_path: Path) -> None:
+    _accept(warehouse, "attendance.status", "Dabei", "attended")
+    strict = {"max_reject_rows": 0, "max_reject_share": 0.0}
+    _write(tmp_path / "attendance.csv", [_answer("a", "Dabei"), _answer("b", "hm")])
+    assert _ingest(warehouse, "attendance", tmp_path, **strict).refused
+    assert _uses(warehouse) == {}
+
+
+# --- the loops off --------------------------------------------------------------------------------
+
+
+def test_with_the_loops_off_no_mapping_is_applied_and_all_are_once_they_are_on(
+    warehouse: Connection, tmp_path: Path
+) -> None:
+    off = {"loops_enabled": False}
+    _write(tmp_path / "attendance" / "1.csv", [_answer("a", "Dabei"), _answer("b", "hm")])
+    _ingest(warehouse, "attendance", tmp_path)
+    for value in ("Dabei", "yes"):
+        _accept(warehouse, "attendance.status", value, "attended")
+    rows = [_answer("c", "dabei"), _answer("d", "yes"), _answer("e", "dabei", org="late")]
+    _write(tmp_path / "attendance" / "2.csv", [*rows, _answer("f", "no", org="late")])
+    taken = _ingest(warehouse, "attendance", tmp_path, day=1, **off)
+    assert taken.mappings_not_applied == 2
+    assert _statuses(warehouse) == {"d": "registered"}
+    warehouse.execute("INSERT INTO raw.organizations VALUES ('late', 'n', NULL, 'UTC', NULL)")
+    # What is known without any mapping comes out of quarantine all the same.
+    _ingest(warehouse, "attendance", tmp_path, day=2, **off)
+    assert _ingest(warehouse, "attendance", tmp_path, day=3, **off).loaded == []
+    assert _statuses(warehouse) == {"d": "registered", "f": "cancelled"}
+    assert _reasons(warehouse) == {"unknown_status": 4}
+    assert _uses(warehouse) == {}
+    back = _ingest(warehouse, "attendance", tmp_path, day=4)
+    assert (back.rows_loaded, back.mappings_not_applied) == (3, 0)
+    assert {user for user, status in _statuses(warehouse).items() if status == "attended"} == {
+        "a",
+        "c",
+        "e",
+    }
+    assert {org: count for org, (_, count) in _uses(warehouse).items()} == {"o": 1, "late": 1}
+
+
+def test_with_the_loops_off_newly_known_features_come_out_of_quarantine(
+    warehouse: Connection, tmp_path: Path
+) -> None:
+    features = {"1": "Chat", "2": "Nudge"}
+    _write(
+        tmp_path / "notifications.csv",
+        [
+            {"notification_id": n, "feature": f, "user_id": "u", "sent_at": THEN}
+            for n, f in features.items()
+        ],
+    )
+    _ingest(warehouse, "notifications", tmp_path, known_features=["Reminder"])
+    _accept(warehouse, "notifications.feature", "Nudge", "Reminder")
+    both = ["Reminder", "Chat"]
+    _ingest(warehouse, "notifications", tmp_path, day=1, known_features=both, loops_enabled=False)
+    assert _rows(warehouse, "SELECT feature FROM raw.notifications") == [("Chat",)]
+    assert _reasons(warehouse) == {"unknown_feature": 1}
+
+
+def _ingest_asset(home: Path, source: Path) -> dict[str, dict[str, Any]]:
+    """Table -> the metadata of it, of one run of the assets."""
+    import dagster as dg
+
+    from engagement_pipeline.defs.ingest import RAW_KEYS, ingest
+    from engagement_pipeline.defs.resources import PipelineResource
+
+    pipeline = PipelineResource(home=str(home), source=str(source), as_of=AS_OF.isoformat())
+    wanted = [RAW_KEYS[table] for table in ("organizations", "attendance")]
+    ended = dg.materialize([ingest], resources={"pipeline": pipeline}, selection=wanted)
+    return {
+        event.asset_key.path[-1]: dict(event.materialization.metadata)
+        for event in ended.get_asset_materialization_events()
+    }
+
+
+def test_the_tables_metadata_say_which_mappings_are_not_applied_and_uses_have_the_runs_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engagement_pipeline.defs.metadata import LOOPS_OFF
+
+    home, source = tmp_path / "home", tmp_path / "source"
+    _write(source / "organizations.csv", [{"org_id": "o", "name": "n"}])
+    _write(source / "attendance.csv", [_answer("a", "Dabei")])
+    _in_home(monkeypatch, home, source)
+    settings = settings_of(home, source)
+    with Warehouse.of(settings).open() as connection:
+        upgrade(connection, now=NOW)
+        _accept(connection, "attendance.status", "Dabei", "attended")
+    monkeypatch.setenv("LOOPS_ENABLED", "false")
+    told = _ingest_asset(home, source)
+    assert told["attendance"]["mappings_not_applied"].value == f"1, for {LOOPS_OFF}"
+    assert told["attendance"]["rows_loaded"].value == 0
+    assert "mappings_not_applied" not in told["organizations"]
+    monkeypatch.setenv("LOOPS_ENABLED", "true")
+    told = _ingest_asset(home, source)
+    assert "mappings_not_applied" not in told["attendance"]
+    assert told["attendance"]["rows_loaded"].value == 1
+    uses = in_warehouse(settings, "SELECT used_at FROM loops.consumer_uses")
+    assert uses == [(AS_OF,)]
 
 
 # --- from the terminal ----------------------------------------------------------------------------

@@ -1,11 +1,16 @@
 """Whose mentions are read in a Slack community, foretold from a handful each."""
 
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pytest
 
 from engagement_pipeline.loops.shrinkage import fit_group_priors, shrink
+from tests.home import settings_of
+from tests.loop_home import learn, rows, take_in
 from tests.real_data.conftest import DATA
 
 TRAINED_ON = 0.7
@@ -64,3 +69,27 @@ def test_the_shrunken_rate_foretells_reading_better_than_any_simpler_one(
     worse = {name: _log_loss(addressees, rates) for name, rates in simpler.items()}
     assert addressees.height > 40
     assert shrunken < min(worse.values()), (shrunken, worse)
+
+
+def test_rates_learned_of_mentions_are_those_counted_by_hand(tmp_path: Path) -> None:
+    source = DATA / "slack_2017_2018"
+    if not source.is_dir():
+        pytest.skip(f"{source} is not there")
+    as_of = datetime(2018, 12, 1, tzinfo=UTC)
+    start = as_of - timedelta(days=30)
+    settings = settings_of(tmp_path / "home", source)
+    take_in(settings, datetime(2026, 1, 1, tzinfo=UTC))
+    assert learn(settings, as_of, "engagement", plans_digests=True)["engagement"].failed == {}
+    engaged, sent, read = 0, 0, 0
+    for mention in pl.read_parquet(source / "notifications.parquet").to_dicts():
+        if mention["org_id"] != "racket-2018" or mention["sent_at"] > as_of:
+            continue
+        is_read = mention["read_at"] is not None and mention["read_at"] <= as_of
+        engaged += is_read and mention["read_at"] > start
+        if mention["sent_at"] > start:
+            sent, read = sent + 1, read + is_read
+    assert (engaged, sent, read) == (130, 140, 129)
+    (decided,) = rows(settings, "SELECT * FROM loops.digest_decisions WHERE n_sent IS NOT NULL")
+    assert (decided["n_sent"], decided["n_read"]) == (sent, read)
+    assert decided["engagement_rate"] == round(engaged / 30, 4)
+    assert decided["read_rate"] == pytest.approx(read / sent)

@@ -1,5 +1,7 @@
 -- A row for every organisation and loop, also where nothing has happened: what is missing is what
 -- people look for here. A mapping for every organisation counts for each of them.
+-- A window is as long as that of the loop's learner: 30 or 180 days, in hours, because a day of an
+-- instant is 23 to 25 hours long where clocks change.
 WITH archetypes AS (
     SELECT
         unnest(
@@ -11,7 +13,11 @@ loops AS (
     SELECT
         o.org_id,
         a.archetype,
-        n.as_of
+        n.as_of,
+        n.as_of - CASE
+            WHEN a.archetype IN ('engagement', 'vocabulary') THEN INTERVAL 720 HOUR
+            ELSE INTERVAL 4320 HOUR
+        END AS window_start
     FROM {{ source('raw', 'organizations') }} AS o
     CROSS JOIN archetypes AS a
     INNER JOIN {{ ref('stg_loops_now') }} AS n ON n.as_of IS NOT NULL
@@ -23,8 +29,12 @@ signals AS (
         s.archetype,
         count(s.signal_id) AS signals_in_window
     FROM {{ source('loops', 'signals') }} AS s
-    INNER JOIN {{ ref('stg_loops_now') }} AS n
-        ON s.occurred_at <= n.as_of AND s.occurred_at > n.as_of - INTERVAL 720 HOUR
+    INNER JOIN loops AS l
+        ON
+            s.org_id = l.org_id
+            AND s.archetype = l.archetype
+            AND s.occurred_at <= l.as_of
+            AND s.occurred_at > l.window_start
     GROUP BY s.org_id, s.archetype
 ),
 
@@ -78,7 +88,7 @@ told AS (
     SELECT
         l.org_id,
         l.archetype,
-        l.as_of - INTERVAL 720 HOUR AS window_start,
+        l.window_start,
         l.as_of AS window_end,
         coalesce(s.signals_in_window, 0) AS signals_in_window,
         CASE

@@ -20,5 +20,6 @@ SELECT
     q.expires_at
 FROM {{ source('loops', 'review_queue') }} AS q
 INNER JOIN {{ source('raw', 'organizations') }} AS o ON q.org_id = o.org_id
-INNER JOIN {{ ref('stg_loops_now') }} AS n ON q.queued_at <= n.as_of AND q.expires_at > n.as_of
+INNER JOIN {{ ref('stg_last_learned') }} AS s
+    ON q.org_id = s.org_id AND s.archetype = 'suggestion' AND q.queued_at = s.learned_at
 LEFT JOIN labelled AS l ON q.org_id = l.org_id AND q.level = l.computed_level

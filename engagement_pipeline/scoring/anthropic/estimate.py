@@ -6,6 +6,7 @@ How far earlier estimates were off is learned elsewhere; here it only corrects t
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from engagement_pipeline.scoring.anthropic.models import ModelSpec, Usage
 from engagement_pipeline.scoring.anthropic.requests import expected_usage, message_params
@@ -41,9 +42,6 @@ class TokenRatios:
             round(usage.input_tokens * _bounded(self.input)),
             round(usage.output_tokens * _bounded(self.output)),
         )
-
-
-_UNCORRECTED = TokenRatios()
 
 
 @dataclass(frozen=True)
@@ -91,20 +89,20 @@ def estimate(
         profiles_per_call: profiles in a call by rule.
         is_batch: whether they would go in a batch, at half the price.
         output_a_profile: output tokens that earlier answers took a profile, where known.
-        corrections: organisation -> how its tokens differ from those expected; others' are
-            expected as they are.
+        corrections: organisation -> how its tokens differ from those expected. They take the place
+            of `output_a_profile`, which is for organisations of which nothing was learned.
     """
     total = Estimate()
     uncorrected: dict[str, tuple[int, int]] = {}
     for asked in pending:
         org_id = asked.org.org_id
-        ratios = (corrections or {}).get(org_id, _UNCORRECTED)
+        ratios = (corrections or {}).get(org_id)
         for questions in pack(asked.questions, profiles_per_call):
             params = message_params(model, asked.org, [q.profile for q in questions])
-            plain = expected_usage(model, params, len(questions), output_a_profile=output_a_profile)
+            plain = expected_usage(model, params, len(questions))
             read, written = uncorrected.get(org_id, (0, 0))
             uncorrected[org_id] = (read + plain.input_tokens, written + plain.output_tokens)
-            usage = ratios.corrected(plain)
+            usage = _expected(model, params, len(questions), output_a_profile, ratios)
             total = replace(
                 total,
                 profiles=total.profiles + len(questions),
@@ -119,15 +117,35 @@ def estimate(
 
 
 def _one_member_usd(
-    asked: OrgQuestions, model: ModelSpec, output_a_profile: float | None, ratios: TokenRatios
+    asked: OrgQuestions,
+    model: ModelSpec,
+    output_a_profile: float | None,
+    ratios: TokenRatios | None,
 ) -> float:
     if not asked.members:
         return 0.0
     # Any profile does: each of them is a row of the same few tokens.
     profiles = [question.profile for question in asked.questions[:1]]
     params = message_params(model, asked.org, profiles)
-    usage = expected_usage(model, params, 1, output_a_profile=output_a_profile)
-    return model.cost_usd(ratios.corrected(usage))
+    return model.cost_usd(_expected(model, params, 1, output_a_profile, ratios))
+
+
+def _expected(
+    model: ModelSpec,
+    params: dict[str, Any],
+    profiles: int,
+    output_a_profile: float | None,
+    ratios: TokenRatios | None,
+) -> Usage:
+    """Tokens by what was learned of the organisation, or else by what answers took on average.
+
+    By one of the two: ratios are learned against the plain expectation, and would otherwise be put
+    on top of the average that they have in them already.
+    """
+    if ratios is not None:
+        return ratios.corrected(expected_usage(model, params, profiles))
+    usage = expected_usage(model, params, profiles, output_a_profile=output_a_profile)
+    return Usage(usage.input_tokens, usage.output_tokens)
 
 
 def _bounded(ratio: float) -> float:

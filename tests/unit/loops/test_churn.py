@@ -70,7 +70,13 @@ def _community(seed: int) -> dict[str, pl.DataFrame]:
             tables["notification_reads"] += [
                 {"notification_id": name, "read_at": _moment(dice)} for _ in range(2)
             ]
-    return {name: pl.DataFrame(rows) for name, rows in tables.items()}
+    frames = {name: pl.DataFrame(rows) for name, rows in tables.items()}
+    # Columns without any value have no type by themselves.
+    nowhere = pl.col("org_id").cast(pl.String)
+    frames["notifications"] = frames["notifications"].with_columns(nowhere)
+    still = pl.col("left_at").cast(pl.Int64)
+    frames["memberships"] = frames["memberships"].with_columns(still)
+    return frames
 
 
 def _predictions(users: int) -> pl.DataFrame:
@@ -128,10 +134,7 @@ def test_a_member_churned_who_did_nothing_that_counts_within_the_horizon(
                 frames[name] = frame.lazy()
                 continue
             columns = ", ".join(
-                f"{c} {'VARCHAR' if t == pl.String else 'BIGINT'}"
-                for c, t in frame.with_columns(
-                    pl.col(pl.Null).cast(pl.Int64 if name == "memberships" else pl.String)
-                ).schema.items()
+                f"{c} {'VARCHAR' if t == pl.String else 'BIGINT'}" for c, t in frame.schema.items()
             )
             connection.execute(f"CREATE TABLE {name} ({columns})")
             append(connection, name, frame)

@@ -443,7 +443,8 @@ def corrected(rows: list[Row], profiles: dict[int, str], **more: Any) -> list[tu
         schema={"source_key": pl.String, "profile": pl.String},
         orient="row",
     )
-    found = corrections(judgements_of(*rows), keys, **more)
+    found = corrections(judgements_of(*rows), keys, as_of=day(40), **more)
+    assert set(found["computed_at"]) <= {day(40)}
     assert found.schema == contract("loops.corrections").polars_schema
     return found.select("org_id", "place", "profile", "computed_level", "admin_level").rows()
 

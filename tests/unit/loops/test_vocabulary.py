@@ -22,7 +22,6 @@ from engagement_pipeline.loops.vocabulary import (
     candidates,
     nearest,
     new_mapping,
-    settled_by_mappings,
     unknown_value_signals,
     vocabulary_of,
 )
@@ -296,6 +295,17 @@ def test_a_refused_file_that_is_tried_again_gives_no_new_signal() -> None:
     assert both["occurred_at"].to_list() == [NOW]
 
 
+def test_rows_that_were_loaded_again_in_vain_are_other_rows_each_time() -> None:
+    reloaded = {"path": "raw.rejects"}
+    later = {**reloaded, "ingested_at": NOW + timedelta(microseconds=1)}
+    rows = _signals(reloaded, later, {**reloaded, "row_number": 2}, reloaded)
+    assert rows["source_key"].to_list() == [
+        '["attendance", "status", "raw.rejects", 1, "Da bei", "2026-06-01T12:00:00+00:00"]',
+        '["attendance", "status", "raw.rejects", 2, "Da bei", "2026-06-01T12:00:00+00:00"]',
+        '["attendance", "status", "raw.rejects", 1, "Da bei", "2026-06-01T12:00:00.000001+00:00"]',
+    ]
+
+
 def test_signals_of_very_long_values_and_paths_keep_the_contract() -> None:
     rows = _signals({"value": "\x01" * 70_000, "path": "\x01" * 65_536}, {"value": "y" * 2_000})
     SIGNALS.validate(
@@ -309,31 +319,3 @@ def test_signals_of_very_long_values_and_paths_keep_the_contract() -> None:
 def test_signals_of_no_rows_have_the_contracts_types() -> None:
     expected = {n: t for n, t in SIGNALS.polars_schema.items() if n != "signal_id"}
     assert dict(_signals().schema) == expected
-
-
-def test_a_mapping_is_used_where_rows_waited_for_it_and_wait_no_more() -> None:
-    signals = pl.DataFrame(
-        [
-            ("garden", "attendance.status=da_bei", "UNKNOWN_VALUE"),
-            ("garden", "attendance.status=da_bei", "UNKNOWN_VALUE"),
-            ("garden", "interactions.type=shout", "UNKNOWN_VALUE"),
-            ("choir", "attendance.status=da_bei", "UNKNOWN_VALUE"),
-            ("choir", "interactions.type=shout", "UNKNOWN_VALUE"),
-            ("runners", "attendance.status=da_bei", "UNKNOWN_VALUE"),
-            ("runners", "attendance.status=maybe", "UNKNOWN_VALUE"),
-        ],
-        schema=["org_id", "subject", "kind"],
-        orient="row",
-    )
-    mappings = pl.DataFrame(
-        [
-            ("attendance", "status", None, "da_bei"),
-            ("interactions", "type", "choir", "shout"),
-        ],
-        schema=dict.fromkeys(("table_name", "column_name", "org_id", "value"), pl.String),
-        orient="row",
-    )
-    # Of the runners rows wait still, for another reason or in a refused file.
-    waiting = mappings.head(1).with_columns(org_id=pl.lit("runners"))
-    assert settled_by_mappings(signals, mappings, waiting) == {"choir": 2, "garden": 1}
-    assert settled_by_mappings(signals, mappings.clear(), waiting.clear()) == {}

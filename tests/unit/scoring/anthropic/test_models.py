@@ -244,3 +244,22 @@ def test_the_tokens_of_each_organisation_are_told_as_they_are_without_correction
         org: (one.input_tokens, one.output_tokens) for org, one in alone.items()
     }
     assert found.input_tokens == 2 * sum(one.input_tokens for one in alone.values())
+
+
+def test_what_was_learned_of_an_organisation_takes_the_place_of_what_answers_took_on_average() -> (
+    None
+):
+    org = of_org("a", 10)
+    plain = estimate([org], OLD, profiles_per_call=10)
+    # Twice the guess was billed: the average says so, and so does the ratio, but not both at once.
+    double = plain.output_tokens / 5
+    average = estimate([org], OLD, profiles_per_call=10, output_a_profile=double)
+    both = estimate(
+        [org],
+        OLD,
+        profiles_per_call=10,
+        output_a_profile=double,
+        corrections={"a": TokenRatios(output=2.0)},
+    )
+    assert average.output_tokens == both.output_tokens == 2 * plain.output_tokens
+    assert average.uncorrected_tokens == both.uncorrected_tokens == plain.uncorrected_tokens
