@@ -1,6 +1,7 @@
 """Learning from a terminal: the tuning jobs, and where the loops stand."""
 
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from engagement_pipeline.contracts.vocabulary import ARCHETYPES, LOOP_STATES
@@ -49,6 +50,21 @@ def tune(
             publishing = {"home": str(settings.home)}
             jobs.append(run_job(instance, "publish", options=publishing, is_verbose=is_verbose))
     return Outcome(jobs, time.monotonic() - started)
+
+
+def hint(settings: Settings) -> str | None:
+    """What to do where the last scored moment lies too far back to have been learned of."""
+    found = reading.ask(settings, "SELECT max(as_of) AS scored FROM marts.org_summary")
+    scored: datetime | None = found["scored"].item()
+    if scored is None or scored > datetime.now(UTC) - timedelta(
+        days=settings.engagement_lookback_days
+    ):
+        return None
+    return (
+        f"Learned for now, but the last moment that was scored is {scored:%Y-%m-%d %H:%M} UTC, and "
+        "little is known of the time since. To learn for that moment: "
+        f"--as-of {scored:%Y-%m-%dT%H:%M}Z"
+    )
 
 
 def by_archetype(rows: list[Row]) -> list[Row]:

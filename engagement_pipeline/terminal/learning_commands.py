@@ -108,6 +108,8 @@ def _tune(job_name: str, as_of: str | None, is_json: bool, debug: bool) -> None:
             showing.note("LOOPS_ENABLED is not `true`: nothing was recorded, learned or used.")
     elif outcome.jobs[-1].job_name == "publish" and outcome.jobs[-1].is_success:
         _loop_status(settings, None, is_json)
+        if as_of is None and not is_json and (hint := learning.hint(settings)):
+            showing.note(hint)
     if outcome.failures:
         raise RunFailedError("\n".join(outcome.failures))
 
