@@ -120,10 +120,12 @@ DIGEST_REASONS = (
     "read_often",
     "read_sometimes",
     "read_rarely",
+    "read_less",
+    "read_more",
     "kept",
 )
-"""Why: nothing known yet, nothing known any more, how often they are read, or not surely otherwise
-than it was."""
+"""Why: nothing known yet; nothing known any more; how often they are surely read; surely read less,
+or more, than fits what was decided before; not surely otherwise than it was."""
 
 FLAG_SEVERITIES = ("low", "medium", "high")
 

@@ -184,7 +184,14 @@ def _moment(
 ) -> datetime:
     """What is drawn with the levels is drawn for their moment; else for the run's."""
     if asset_key(CALIBRATIONS) in context.selected_asset_keys:
-        return pipeline.moment(now)
+        moment = pipeline.moment(now)
+        if moment > now:
+            # It would be in force for everybody, and let all that is known today expire.
+            raise dg.Failure(
+                f"as_of: expected a moment that has come, found {moment.isoformat()}",
+                allow_retries=False,
+            )
+        return moment
     return stored_scores.shown_as_of(connection) or pipeline.moment(now)
 
 

@@ -34,9 +34,9 @@ def plan(
     Rates of `immediate_min` and more are the band of `immediate`, of `daily_min` and more that of
     `daily_digest`, and others that of `weekly_digest`. A delivery is compatible if the interval of
     the read rate reaches into its band. What was decided before stays as long as it is compatible;
-    else the band of the shrunken rate is taken, or the nearest to it that is compatible (without a
-    shrunken rate, the nearest to what was). So a decision changes only when the whole interval
-    lies across a bound. Where no read rate is known, or no longer, delivery is immediate.
+    else it moves to the nearest that is, but no further than the shrunken rate has come as well. So
+    it crosses a bound only where the whole interval lies across it, and what is likely, too. Where
+    no read rate is known, or no longer, delivery is immediate.
 
     Args:
         calibrations_in_force: rows of `loops.calibrations`, at most one per organisation and key,
@@ -154,23 +154,27 @@ def _rows(described: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
     # The higher the rate, the lower the place: the upper end gives the first that is compatible.
     first, last = pl.col("upper_band"), pl.col("lower_band")
     in_place = pl.col("place").fill_null(_IMMEDIATE)
-    stays = in_place.is_between(first, last)
-    wanted = pl.coalesce("shrunk_band", _clamped(in_place, first, last))
-    is_known = pl.col("read_rate").is_not_null()
-    place = (
-        pl.when(~is_known)
-        .then(_IMMEDIATE)
-        .when(stays)
-        .then(in_place)
-        .otherwise(_clamped(wanted, first, last))
+    nearest = _clamped(in_place, first, last)
+    # No further than the shrunken rate has come as well.
+    reached = pl.coalesce("shrunk_band", nearest)
+    place_known = (
+        pl.when(nearest > in_place)
+        .then(pl.min_horizontal(nearest, pl.max_horizontal(reached, in_place)))
+        .otherwise(pl.max_horizontal(nearest, pl.min_horizontal(reached, in_place)))
     )
+    is_known = pl.col("read_rate").is_not_null()
+    place = pl.when(is_known).then(place_known).otherwise(_IMMEDIATE)
     unknown = pl.when(pl.col("has_known")).then(pl.lit("expired")).otherwise(pl.lit("cold_start"))
     reason = (
         pl.when(~is_known)
         .then(unknown)
-        .when(stays & (first != last))
+        .when((first == last) & (place == first))
+        .then(_word(place, _READ_REASONS))
+        .when(place == in_place)
         .then(pl.lit("kept"))
-        .otherwise(_word(place, _READ_REASONS))
+        .when(place > in_place)
+        .then(pl.lit("read_less"))
+        .otherwise(pl.lit("read_more"))
     )
     rows = described.with_columns(
         delivery=_word(place, DELIVERIES),

@@ -85,6 +85,24 @@ def by_archetype(rows: list[Row]) -> list[Row]:
     return found
 
 
+def of_one(rows: list[Row]) -> list[Row]:
+    """Rows of `marts.loop_status` of one organisation, as they fit beside each other."""
+    return [
+        {
+            "loop": row["archetype"],
+            "state": row["state"],
+            "signals": row["signals_in_window"],
+            "in force": row["calibrations_in_force"],
+            "expired": row["calibrations_expired"],
+            "learned": row["learned_at"],
+            "used": row["consumer_last_used_at"],
+            "by": row["consumer"],
+            "error": row["learning_error"],
+        }
+        for row in rows
+    ]
+
+
 def status(settings: Settings, org_id: str | None) -> list[Row]:
     """Where each loop of each organisation stands, as published.
 

@@ -90,9 +90,10 @@ def vocabulary_accept(
         showing.as_json(mapping)
         return
     whose = f"in {org}" if org else "everywhere"
+    waiting = vocabulary.rows_waiting(settings, column, mapping["value"], org)
     showing.note(
         f"{column}: {mapping['value']} means {mapping['term']} {whose}. Rows that were quarantined "
-        "for it load at the next run."
+        f"for it load at the next run; there are {waiting:,} now."
     )
 
 
@@ -121,9 +122,11 @@ def _loop_status(settings: Settings, org: str | None, is_json: bool) -> None:
     if is_json:
         showing.as_json(rows)
         return
-    if org is None:
-        showing.table(learning.by_archetype(rows), title="Organisations by where each loop stands")
-    else:
-        showing.table(rows, title=f"Loops of {org}")
     if not settings.loops_enabled:
-        showing.note("LOOPS_ENABLED is not `true`: the loops are off.")
+        showing.note("LOOPS_ENABLED is not `true`: the loops are off. This is how they stood.")
+    as_of = f"as of {rows[0]['window_end']:%Y-%m-%d %H:%M} UTC" if rows else "nothing scored yet"
+    if org is None:
+        title = f"Organisations by where each loop stands, {as_of}"
+        showing.table(learning.by_archetype(rows), title=title)
+    else:
+        showing.table(learning.of_one(rows), title=f"Loops of {org}, {as_of}")

@@ -74,3 +74,14 @@ def accept(
             ops={"accept_term": {"config": config}},
             is_verbose=is_verbose,
         )
+
+
+def rows_waiting(settings: Settings, table_column: str, value: str, org_id: str | None) -> int:
+    """How many rows are in quarantine for a folded value; all organisations', or those of one."""
+    table, _, column = table_column.strip().partition(".")
+    return sum(
+        row["rows"]
+        for row in listed(settings)["candidates"]
+        if (row["table_name"], row["column_name"], row["value"]) == (table, column, value)
+        and org_id in (None, row["org_id"])
+    )

@@ -141,6 +141,14 @@ def test_signals_that_cannot_be_drawn_keep_no_day_from_being_published(
     ]
 
 
+def test_a_moment_to_come_is_not_learned_for(ran: Pipeline) -> None:
+    # What is known today would have expired by then, for everybody.
+    outcome = tune(ran.settings, "tune_engagement", as_of="2999-01-01T00:00:00Z")
+    assert len(outcome.failures) == 1
+    assert "as_of: expected a moment that has come, found 2999-01-01" in outcome.failures[0]
+    assert stored(ran.settings, "SELECT count(*) FROM loops.learning_runs") == [(0,)]
+
+
 def _overruled(pipeline: Pipeline) -> None:
     """Thirty members of the choir attend three events; its admin calls each of them moderate."""
     users = [f"regular{n:02d}" for n in range(30)]

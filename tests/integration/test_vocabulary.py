@@ -796,7 +796,7 @@ def test_people_are_told_what_was_recorded_and_when_its_rows_load(story: Story) 
     answer = story.answers["for all"]
     assert (answer.status, answer.out) == (DONE, "")
     assert "attendance.status: attendeed means attended everywhere" in answer.told
-    assert "load at the next run" in answer.told
+    assert "load at the next run; there are" in answer.told
     found = story.answers["list after third"].json
     assert found["candidates"] == []
     assert [(row["org_id"], row["value"], row["term"]) for row in found["mappings"]] == [

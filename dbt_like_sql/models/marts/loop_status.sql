@@ -1,7 +1,8 @@
 -- A row for every organisation and loop, also where nothing has happened: what is missing is what
 -- people look for here. A mapping for every organisation counts for each of them.
 -- A window is as long as that of the loop's learner: 30 or 180 days, in hours, because a day of an
--- instant is 23 to 25 hours long where clocks change.
+-- instant is 23 to 25 hours long where clocks change. What happens to the vocabulary happens by the
+-- clock, which a past day's moment lies far behind: of it there is no later.
 WITH archetypes AS (
     SELECT
         unnest(
@@ -33,7 +34,7 @@ signals AS (
         ON
             s.org_id = l.org_id
             AND s.archetype = l.archetype
-            AND s.occurred_at <= l.as_of
+            AND (s.occurred_at <= l.as_of OR l.archetype = 'vocabulary')
             AND s.occurred_at > l.window_start
     GROUP BY s.org_id, s.archetype
 ),
@@ -54,7 +55,7 @@ mapped AS (
         count(m.value) AS mappings
     FROM loops AS l
     INNER JOIN {{ source('loops', 'vocabulary_mappings') }} AS m
-        ON (m.org_id = l.org_id OR m.org_id IS NULL) AND m.accepted_at <= l.as_of
+        ON m.org_id = l.org_id OR m.org_id IS NULL
     WHERE l.archetype = 'vocabulary'
     GROUP BY l.org_id
 ),
