@@ -49,7 +49,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "home"
 
 
-def _work(home: str, run_id: str) -> None:
+def _work(home: str, run_id: str, environment: dict[str, str]) -> None:
+    # The server that processes are forked from may have been started by another test, with its own.
+    os.environ.clear()
+    os.environ.update(environment)
     ask_and_label(model_settings(Path(home), Path(home)), run_id)
 
 
@@ -103,7 +106,7 @@ def test_thirty_killed_passes_pay_two_in_a_hundred_more_at_most_and_say_the_same
 
 
 def _killed(home: Path, after: float, *, is_first: bool) -> None:
-    process = fork_server().Process(target=_work, args=(str(home), "killed"))
+    process = fork_server().Process(target=_work, args=(str(home), "killed", dict(os.environ)))
     process.start()
     deadline = time.monotonic() + _PATIENCE_SECONDS
     # The time runs from the first sign of work: starting takes a while, and the first start more.
