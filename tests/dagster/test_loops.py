@@ -1,6 +1,6 @@
 """The loops in a real Dagster instance: tuned from the terminal, gated, and in each other's way."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -14,7 +14,7 @@ from engagement_pipeline.defs.metadata import LOOPS_OFF
 from engagement_pipeline.defs.sensors import publish_after_change
 from engagement_pipeline.loops import suggestion
 from engagement_pipeline.settings import Settings
-from engagement_pipeline.terminal.learning import tune
+from engagement_pipeline.terminal.learning import hint, tune
 from engagement_pipeline.terminal.running import dagster_instance
 from tests.dagster.conftest import Pipeline
 from tests.home import published, run_pipeline, settings_of, stored
@@ -69,6 +69,11 @@ def test_engagement_is_learned_planned_and_published_and_the_loop_is_closed(
         "WHERE org_id = 'choir' AND archetype = 'engagement'",
     )
     assert states == [("closed", 50, "digest_plan")]
+    one = CliRunner().invoke(app, ["loops", "status", "--org", "choir"])
+    assert one.exit_code == 0
+    assert f"Loops of choir, as of {LATER:%Y-%m-%d %H:%M} UTC" in one.output
+    unknown = CliRunner().invoke(app, ["loops", "status", "--org", "nowhere"])
+    assert "expected one of choir, garden, runners" in str(unknown.exception)
     calibrations = _materialization(ran.settings, "loops", "calibrations")
     assert calibrations.metadata["calibrations"].value > 0
     picture = _materialization(ran.settings, "marts", "engagement_calibrations")
@@ -139,6 +144,16 @@ def test_signals_that_cannot_be_drawn_keep_no_day_from_being_published(
     assert published(ran.settings, "SELECT DISTINCT as_of FROM marts.member_engagement") == [
         (LATER,)
     ]
+
+
+def test_whoever_learns_for_now_is_told_of_the_moment_that_was_scored_long_ago(
+    ran: Pipeline,
+) -> None:
+    told = hint(ran.settings)
+    assert told is not None
+    assert told.endswith("--as-of 2026-03-01T04:00Z")
+    patient = settings_of(ran.settings.home, ran.source, engagement_lookback_days=365)
+    assert (hint(patient) is None) == (datetime.now(UTC) - AS_OF < timedelta(days=365))
 
 
 def test_a_moment_to_come_is_not_learned_for(ran: Pipeline) -> None:
