@@ -6,7 +6,7 @@ back is added. Everything may be drawn again: a signal is added once.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import polars as pl
 
@@ -49,7 +49,7 @@ def draw(
     before = stored.signal_counts(connection)
     since = stored.drawn_last_at(connection)
     producers: dict[str, Callable[[], object]] = {
-        "engagement": lambda: _draw_engagements(connection, as_of),
+        "engagement": lambda: _draw_engagements(connection, settings, as_of),
         "suggestion": lambda: _draw_judgements(connection, as_of - WINDOW, as_of),
         "threshold": lambda: stored.emit(
             connection, stored.override_signals(connection, as_of=as_of)
@@ -73,18 +73,14 @@ def draw(
     return drawn
 
 
-def _draw_engagements(connection: Connection, as_of: datetime) -> None:
-    keep_facts(connection, as_of)
-    stored.emit_engagements(connection)
-
-
-def keep_facts(connection: Connection, as_of: datetime) -> None:
-    """Compute what is known of every notification, once, for signals and rates alike."""
+def _draw_engagements(connection: Connection, settings: Settings, as_of: datetime) -> None:
     # It takes a second to import, and the daily commands that do not draw need not wait for it.
     from engagement_pipeline.loops.engagement import notification_facts
 
     facts = notification_facts(**stored.notification_relations(connection), as_of=as_of)
-    stored.keep_facts(connection, facts.to_native())
+    sent_since = as_of - timedelta(days=settings.engagement_lookback_days)
+    stored.keep_facts(connection, facts.to_native(), sent_since=sent_since)
+    stored.emit_engagements(connection)
 
 
 def _draw_judgements(connection: Connection, window_start: datetime, as_of: datetime) -> None:

@@ -95,25 +95,34 @@ def notification_relations(connection: Connection) -> dict[str, Relation]:
     }
 
 
-def keep_facts(connection: Connection, facts: Any) -> None:
-    """Compute a relation of notifications with their organisation and first read, once."""
+def keep_facts(connection: Connection, facts: Any, *, sent_since: datetime) -> None:
+    """Compute a relation of notifications with their organisation and first read, once.
+
+    Kept are those sent after `sent_since`, for rates, and those read of which no signal tells yet:
+    writing all of them down would take as long as finding them.
+    """
     connection.execute(f"DROP TABLE IF EXISTS temp.{FACTS}")
-    facts.query("facts", f"CREATE TEMP TABLE {FACTS} AS SELECT * FROM facts")
+    since = (sent_since - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    facts.query(
+        "facts",
+        f"""CREATE TEMP TABLE {FACTS} AS
+            SELECT f.*, f.first_read_at IS NOT NULL AND s.source_key IS NULL AS is_new
+            FROM facts AS f
+            LEFT JOIN (SELECT source_key FROM {_SIGNALS.full_name} WHERE kind = 'ENGAGE') AS s
+                ON f.notification_id = s.source_key
+            WHERE f.sent_at > {since} OR (f.first_read_at IS NOT NULL AND s.source_key IS NULL)""",
+    )
 
 
-def emit_engagements(connection: Connection) -> int:
-    """An ENGAGE signal for each first read in `FACTS` that has none yet; gives how many."""
-    return _count(
-        connection,
+def emit_engagements(connection: Connection) -> None:
+    """An ENGAGE signal for each first read in `FACTS` that has none yet."""
+    connection.execute(
         f"""INSERT INTO {_SIGNALS.full_name} BY NAME
             SELECT {_id("'ENGAGE'", "notification_id")} AS signal_id, 'engagement' AS archetype,
                    'ENGAGE' AS kind, org_id, feature AS subject, user_id,
                    make_timestamptz(first_read_at) AS occurred_at, attribution,
                    notification_id AS source_key
-            FROM {FACTS} AS f
-            WHERE first_read_at IS NOT NULL AND NOT EXISTS (
-                SELECT 1 AS one FROM {_SIGNALS.full_name} AS s
-                WHERE s.source_key = f.notification_id AND s.kind = 'ENGAGE')""",
+            FROM {FACTS} WHERE is_new"""
     )
 
 
