@@ -177,27 +177,6 @@ def learn_cost(pairs: pl.DataFrame, org_ids: Collection[str], *, kind: str) -> p
     )
 
 
-def ratios_by_org(in_force: pl.DataFrame) -> dict[str, tuple[float, float]]:
-    """Organisation -> ratio of its input and of its output tokens, 1 where none is known.
-
-    Args:
-        in_force: calibrations in force, `org_id`, `key` and `value`, of any keys; at most one row
-            an organisation and key.
-    """
-    known = {
-        (org_id, key): value
-        for org_id, key, value in in_force.select("org_id", "key", "value").iter_rows()
-        if key in _KEYS.values()
-    }
-    return {
-        org_id: (
-            known.get((org_id, _KEYS[INPUT_TOKENS]), 1.0),
-            known.get((org_id, _KEYS[OUTPUT_TOKENS]), 1.0),
-        )
-        for org_id in sorted({org_id for org_id, _ in known})
-    }
-
-
 def _is_good() -> pl.Expr:
     predicted, outcome = pl.col("predicted"), pl.col("outcome")
     is_finite = predicted.is_finite() & outcome.is_finite()

@@ -47,28 +47,6 @@ class PredictionInputError(ValueError):
     """Predictions or outcomes that nothing can be learned from; the text says why."""
 
 
-def outcomes_due(
-    predictions: pl.DataFrame, settled: pl.DataFrame, *, as_of: datetime
-) -> pl.DataFrame:
-    """The predictions whose horizon has passed, and that have met no outcome yet.
-
-    Args:
-        predictions: rows of `loops.predictions`.
-        settled: rows of `loops.signals`, or their `kind` and `source_key`; only outcomes count.
-        as_of: the moment, with a time zone; a horizon that ends then has passed.
-
-    Returns:
-        Rows of `predictions`, sorted by `due_at, prediction_id`.
-    """
-    met = settled.filter(pl.col("kind") == OUTCOME)
-    has_passed = (pl.col("due_at") <= as_of) & (pl.col("made_at") <= as_of)
-    return (
-        predictions.filter(has_passed)
-        .join(met, left_on="prediction_id", right_on="source_key", how="anti")
-        .sort("due_at", "prediction_id")
-    )
-
-
 def outcome_signals(outcomes: pl.DataFrame) -> pl.DataFrame:
     """What predictions came to, as loop signals without their ids.
 
@@ -102,38 +80,6 @@ def outcome_signals(outcomes: pl.DataFrame) -> pl.DataFrame:
         source_key="prediction_id",
     )
     return signals.select(pl.col(name).cast(dtype) for name, dtype in SIGNAL_SCHEMA.items())
-
-
-def paired(
-    predictions: pl.DataFrame,
-    signals: pl.DataFrame,
-    *,
-    kind: str,
-    window_start: datetime,
-    as_of: datetime,
-) -> pl.DataFrame:
-    """Predictions of one kind with what came of them, for outcomes of the window.
-
-    Args:
-        predictions: rows of `loops.predictions`.
-        signals: rows of `loops.signals`.
-        kind: of the predictions.
-        window_start: start of the window, excluded, with a time zone.
-        as_of: its end, included, with a time zone.
-
-    Returns:
-        Rows of `PAIR_SCHEMA`, sorted by `prediction_id`.
-    """
-    is_in_window = (pl.col("occurred_at") > window_start) & (pl.col("occurred_at") <= as_of)
-    outcomes = signals.filter(
-        (pl.col("archetype") == ARCHETYPE) & (pl.col("kind") == OUTCOME), is_in_window
-    ).select(prediction_id="source_key", outcome="value")
-    return (
-        predictions.filter(pl.col("kind") == kind)
-        .join(outcomes, on="prediction_id", how="inner")
-        .select(pl.col(name).cast(dtype) for name, dtype in PAIR_SCHEMA.items())
-        .sort("prediction_id")
-    )
 
 
 def learn_probabilities(pairs: pl.DataFrame, *, kind: str) -> pl.DataFrame:

@@ -21,16 +21,11 @@ from engagement_pipeline.loops.cost_forecast import (
     actuals,
     forecast_rows,
     learn_cost,
-    ratios_by_org,
 )
 from engagement_pipeline.loops.prediction import (
     PAIR_SCHEMA,
     PREDICTIONS,
-    SIGNALS,
     PredictionInputError,
-    outcome_signals,
-    outcomes_due,
-    paired,
 )
 
 AS_OF = datetime(2026, 3, 2, 4, tzinfo=UTC)
@@ -268,25 +263,24 @@ def test_what_a_run_was_billed_corrects_the_estimate_of_the_next() -> None:
         {"input_tokens": 60_000, "output_tokens": 4_000},
         {"org_id": "b", "input_tokens": 10_000, "output_tokens": 4_000},
     )
-    due = outcomes_due(forecasts, SIGNALS.empty(), as_of=AS_OF)
-    signals = outcome_signals(actuals(due, billed)).with_columns(signal_id="source_key")
+    met = actuals(forecasts, billed)
     start = datetime(2026, 2, 1, tzinfo=UTC)
     learned = pl.concat(
-        learn_cost(
-            paired(forecasts, signals, kind=kind, window_start=start, as_of=AS_OF), "ab", kind=kind
-        )
+        learn_cost(met.filter(kind=kind).select(PAIR_SCHEMA.names()), "ab", kind=kind)
         for kind in KINDS
     )
     versions = new_versions(
         learned, window_start=start, as_of=AS_OF, versions=contract(TABLE).empty()
     )
-    ratios = ratios_by_org(in_force(versions, as_of=AS_OF))
-    assert ratios["a"] == pytest.approx(((60_000 + 14_000) / 50_000, 0.8))
-    assert ratios["b"] == pytest.approx(((10_000 + 14_000) / 20_000, 0.8))
-    assert outcomes_due(forecasts, signals, as_of=AS_OF).is_empty()
-
-
-def test_a_ratio_that_is_not_known_is_one_and_other_keys_are_passed_over() -> None:
-    rows = [("a", "cost-ratio:output_tokens", 1.5), ("b", "read-rate:x", 0.5)]
-    known = pl.DataFrame(rows, schema=["org_id", "key", "value"], orient="row")
-    assert ratios_by_org(known) == {"a": (1.0, 1.5)}
+    found = {
+        (row["org_id"], row["key"].removeprefix("cost-ratio:")): row["value"]
+        for row in in_force(versions, as_of=AS_OF).to_dicts()
+    }
+    assert found == pytest.approx(
+        {
+            ("a", "input_tokens"): (60_000 + 14_000) / 50_000,
+            ("a", "output_tokens"): 0.8,
+            ("b", "input_tokens"): (10_000 + 14_000) / 20_000,
+            ("b", "output_tokens"): 0.8,
+        }
+    )

@@ -26,8 +26,6 @@ from engagement_pipeline.loops.prediction import (
     calibration_maps,
     learn_probabilities,
     outcome_signals,
-    outcomes_due,
-    paired,
 )
 
 AS_OF = datetime(2026, 3, 2, 5, tzinfo=UTC)
@@ -80,26 +78,6 @@ def overconfident(org_id: str, n: int, seed: int) -> pl.DataFrame:
 # Outcomes
 
 
-def test_a_prediction_is_due_once_its_horizon_has_passed_and_never_again_after_its_outcome() -> (
-    None
-):
-    made = predictions(
-        {}, {"due_at": AS_OF + timedelta(microseconds=1)}, {"due_at": AS_OF - DAY}, {}
-    )
-    none_met = stored(outcome_signals(made.clear().with_columns(outcome=pl.lit(1.0))))
-    due = outcomes_due(made, none_met, as_of=AS_OF)
-    assert due["prediction_id"].to_list() == ["p2", "p0", "p3"]
-    met = stored(outcome_signals(due.head(2).with_columns(outcome=pl.lit(1.0))))
-    assert outcomes_due(made, met, as_of=AS_OF)["prediction_id"].to_list() == ["p3"]
-    of_another_kind = met.with_columns(kind=pl.lit("ENGAGE"))
-    assert outcomes_due(made, of_another_kind, as_of=AS_OF).height == 3
-
-
-def test_a_prediction_made_later_than_as_of_is_invisible() -> None:
-    made = predictions({"made_at": AS_OF + DAY, "due_at": AS_OF})
-    assert outcomes_due(made, SIGNALS.empty(), as_of=AS_OF).is_empty()
-
-
 def test_a_signal_says_of_which_kind_and_whose_the_prediction_was_and_when_it_came_due() -> None:
     met = predictions(
         {"due_at": AS_OF - DAY}, {"kind": "cost:input_tokens", "user_id": None, "subject": "run"}
@@ -133,26 +111,6 @@ def test_an_outcome_that_is_no_number_is_refused_by_name(outcome: float | None) 
     met = predictions({}, {}).with_columns(outcome=pl.Series([1.0, outcome], dtype=pl.Float64))
     with pytest.raises(PredictionInputError, match="prediction p1: expected a finite outcome"):
         outcome_signals(met)
-
-
-def test_pairs_are_of_one_kind_and_of_outcomes_in_the_window() -> None:
-    start = AS_OF - 30 * DAY
-    made = predictions(
-        {"due_at": start},
-        {"due_at": start + DAY, "predicted": 0.9, "org_id": "b"},
-        {"due_at": AS_OF},
-        {"due_at": AS_OF + DAY},
-        {"kind": "milestone"},
-        {"due_at": AS_OF - DAY},
-    )
-    met = made.head(5).with_columns(outcome=pl.Series([1.0, 0.0, 1.0, 1.0, 1.0]))
-    alike = outcome_signals(made.tail(1).with_columns(outcome=pl.lit(1.0)))
-    of_others = alike.with_columns(archetype=pl.lit("ranking"))
-    of_other_kind = alike.with_columns(kind=pl.lit("RESPONSE"))
-    signals = stored(pl.concat([outcome_signals(met), of_others, of_other_kind]))
-    found = paired(made, signals, kind="churn", window_start=start, as_of=AS_OF)
-    assert found.schema == PAIR_SCHEMA
-    assert found.rows() == [("p1", "b", 0.9, 0.0), ("p2", "a", 0.3, 1.0)]
 
 
 # How good they were
