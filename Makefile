@@ -54,7 +54,7 @@ lock: $(VENV)/.installed-dev  ## pin anew what pyproject.toml asks for
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --extra build $(LOCK_OPTIONS) -o requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --all-extras -c requirements.lock $(LOCK_OPTIONS) -o requirements-dev.lock
-	echo "duckdb==2.0.0" | $(BIN)/uv pip compile - $(LOCK_OPTIONS) -o requirements-duckdb2.lock
+	echo "duckdb==2.0.0" | $(BIN)/uv pip compile - --no-config $(LOCK_OPTIONS) -o requirements-duckdb2.lock
 LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 $(VENV)/.installed: requirements.lock pyproject.toml

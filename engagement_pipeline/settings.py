@@ -216,6 +216,26 @@ class Settings(BaseSettings):
         ("work_history", "skills"),
         description="Profile sections whose update counts as activity.",
     )
+    churn_horizon_days: int = Field(
+        30, ge=1, le=365, description="Days without any activity that count as churn."
+    )
+    min_training_samples: int = Field(
+        500, ge=10, le=100_000_000, description="Samples that a model needs to be trained."
+    )
+    max_training_samples: int = Field(
+        200_000,
+        ge=1_000,
+        le=100_000_000,
+        description="Samples that a model is trained on at most; of more, some are drawn.",
+    )
+    training_cutoffs: int = Field(
+        12, ge=1, le=120, description="Past moments, a horizon apart, that models learn from."
+    )
+    sentiment_llm: bool = Field(
+        False,
+        description="Whether the model is asked too how texts of over 30 characters sound. They "
+        "leave the machine then, with names, addresses and numbers taken out.",
+    )
     max_reject_share: float = Field(
         0.05,
         ge=0,
@@ -355,6 +375,11 @@ class Settings(BaseSettings):
     @property
     def warehouse_path(self) -> Path:
         return self.data_folder / "warehouse.duckdb"
+
+    @property
+    def models_folder(self) -> Path:
+        """Trained models, with their reports."""
+        return self.data_folder / "models"
 
     @property
     def spool_folder(self) -> Path:

@@ -4,6 +4,8 @@ Importing the package registers every contract. Look one up with `contract("raw.
 """
 
 from engagement_pipeline.contracts import (
+    behavior,
+    behavior_marts,
     inputs,
     journal,
     llm,
@@ -25,6 +27,8 @@ __all__ = [
     "Column",
     "Contract",
     "ContractViolationError",
+    "behavior",
+    "behavior_marts",
     "contract",
     "contracts",
     "inputs",

@@ -166,6 +166,11 @@ def share(description: str, *, nullable: bool = False) -> Any:
     return _field(description, nullable=nullable, kind=ColumnKind.NUMBER, ge=0.0, le=1.0)
 
 
+def signed_share(description: str, *, nullable: bool = False) -> Any:
+    """A number in [-1, 1]."""
+    return _field(description, nullable=nullable, kind=ColumnKind.NUMBER, ge=-1.0, le=1.0)
+
+
 def date(description: str) -> Any:
     """A calendar day in UTC."""
     return _field(description, kind=ColumnKind.INSTANT)

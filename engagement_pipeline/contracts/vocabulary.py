@@ -132,3 +132,29 @@ FLAG_SEVERITIES = ("low", "medium", "high")
 LOOP_STATES = ("closed", "learned", "gathering", "expired", "failed", "idle")
 """Where a loop stands: all three parts run; nobody has used yet what was learned; signals only;
 what was learned is no longer in force; the last learning failed; nothing happened."""
+
+SENTIMENT_LABELS = ("positive", "neutral", "negative")
+SENTIMENT_SOURCES = ("vader", "vader_and_model")
+MOODS = ("excitement", "frustration", "confusion", "gratitude")
+
+LIFECYCLE_STATES = ("new", "returning", "resurrecting", "dormant")
+"""By periods of 30 days: first active in this one; in this and the one before; in this one again
+after a pause; not in this one."""
+
+PREDICTION_TARGETS = ("churn", "mood", "timing")
+"""What is predicted of a member, each by models of its own."""
+
+CHURN_BASELINES = ("recency", "frequency", "bg_nbd", "heuristic")
+CHURN_MODELS = ("random_forest", "logistic_regression", "hist_gradient_boosting")
+MOOD_BASELINES = ("unchanged",)
+MOOD_MODELS = ("gradient_boosting",)
+TIMING_BASELINES = ("org_hours", "own_hours")
+TIMING_MODELS = ("logistic_regression",)
+
+TRAINING_OUTCOMES = ("champion", "no_champion", "too_few_samples", "one_class", "off", "failed")
+"""How a training ended: a model won and serves; none beat the baseline surely; too few samples, or
+only one class among them, to train on; the source has nothing to train on; it broke."""
+
+CURVES = ("reliability", "precision_recall", "importance")
+"""What can be drawn of a model: predicted against observed, precision against recall, and how much
+each feature counts."""

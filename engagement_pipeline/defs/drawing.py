@@ -122,7 +122,8 @@ def _draw_outcomes(connection: Connection, as_of: datetime) -> None:
 
 
 def _churned(connection: Connection, predicted: pl.DataFrame, due_at: datetime) -> pl.DataFrame:
-    from engagement_pipeline.loops.churn import churn_outcomes, last_activity
+    from engagement_pipeline.behavior.last_activity import last_activity
+    from engagement_pipeline.loops.churn import churn_outcomes
 
     last = last_activity(SignalSources(**stored_signals.relations(connection)), at=due_at)
     return churn_outcomes(predicted, pl.DataFrame(last.to_native()))

@@ -15,6 +15,7 @@ _SCHEMAS = {
     "marts": "What analysts read, in the published file.",
     "raw": "What the source brought, and the journal of bringing it in.",
     "signals": "What is known of each member over 90 days.",
+    "behavior": "What members say and do, and what is predicted of them.",
     "scores": "Levels, overrides, and how the runs went.",
     "loops": "What happened after the pipeline had acted, and what was learned from it.",
 }

@@ -22,6 +22,7 @@ _HEADER = (
 _SCHEMA_DESCRIPTIONS = {
     "raw": "The source's tables as ingestion landed them, and its own log.",
     "signals": "What is known of each member at a moment.",
+    "behavior": "What members say and do, and what is predicted of them.",
     "scores": "Levels over time, scoring runs and overrides.",
     "loops": "What happened after the pipeline had acted, and what was learned from it.",
 }

@@ -7,8 +7,9 @@ import duckdb
 import polars as pl
 import pytest
 
+from engagement_pipeline.behavior.last_activity import last_activity
 from engagement_pipeline.contracts import contract
-from engagement_pipeline.loops.churn import CHURN, churn_outcomes, last_activity
+from engagement_pipeline.loops.churn import CHURN, churn_outcomes
 from engagement_pipeline.signals.sources import SignalSources
 from engagement_pipeline.warehouse.frames import append
 
