@@ -13,8 +13,9 @@ from typing import Annotated, Any, get_args
 import typer
 
 from engagement_pipeline.contracts.vocabulary import LEVELS
-from engagement_pipeline.settings import PROJECT_FOLDER, Settings, knobs, load_settings
+from engagement_pipeline.settings import PROJECT_FOLDER, Settings, load_settings
 from engagement_pipeline.terminal import learning_commands, reading, showing
+from engagement_pipeline.terminal.knobs import knobs
 from engagement_pipeline.terminal.options import Debug, Json, RunFailedError, moment_option, show
 
 app = typer.Typer(

@@ -7,7 +7,6 @@ Values come from code, then `engagement.toml` in the home folder, then the envir
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
@@ -360,6 +359,11 @@ class Settings(BaseSettings):
         return bool(self.anthropic_api_key and self.anthropic_api_key.get_secret_value().strip())
 
     @property
+    def given(self) -> frozenset[str]:
+        """The settings whose values were given as arguments."""
+        return self._given
+
+    @property
     def data_folder(self) -> Path:
         return self.home / "data"
 
@@ -433,36 +437,3 @@ def load_settings(**given: Any) -> Settings:
 def _shown(error: Mapping[str, Any]) -> str:
     # A model-wide check reports every setting as its input, the secret ones included.
     return "the values above" if isinstance(error["input"], dict) else repr(error["input"])
-
-
-@dataclass(frozen=True)
-class Knob:
-    """One setting as it is shown to people; a secret's value is masked."""
-
-    name: str
-    value: str
-    came_from: str
-    description: str
-
-
-def knobs(settings: Settings) -> list[Knob]:
-    """Every setting with its value, where that came from, and what it does."""
-    toml_path = settings.home / SETTINGS_FILE
-    in_file: dict[str, Any] = (
-        tomllib.loads(toml_path.read_text("utf-8")) if toml_path.is_file() else {}
-    )
-    in_environment = {variable.upper() for variable in os.environ}  # their case does not matter
-    rows = []
-    for name, field in type(settings).model_fields.items():
-        variable = str(field.validation_alias or f"{ENV_PREFIX}{name.upper()}")
-        if name in settings._given:
-            came_from = "given"
-        elif variable.upper() in in_environment:
-            came_from = f"environment {variable}"
-        elif name in in_file and name != "home":  # the file is looked for in the home folder
-            came_from = str(toml_path)
-        else:
-            came_from = "default"
-        value = str(getattr(settings, name))
-        rows.append(Knob(name, value, came_from, field.description or ""))
-    return rows

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from engagement_pipeline.settings import Settings, SettingsError, knobs, load_settings
+from engagement_pipeline.settings import Settings, SettingsError, load_settings
+from engagement_pipeline.terminal.knobs import knobs
 
 Written = Callable[..., Path]
 
