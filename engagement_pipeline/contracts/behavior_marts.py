@@ -65,6 +65,9 @@ class InteractionsDaily(pa.DataFrameModel):
 class ModelReport(ModelMetrics):
     """How good each model and baseline was at the last training, and on whom it was measured."""
 
+    model: str = identifier("The model or the baseline; `none` where nothing could be measured.")
+    metric: str = identifier("Which figure, such as `roc_auc`; `none` likewise.")
+    value: float = amount("The figure.", nullable=True, ge=None)
     outcome: str = word("How the training ended.", vocabulary.TRAINING_OUTCOMES)
     reason: str = text("Why no model serves, where none does.", nullable=True)
     population: str = text("Who is among the samples, in words.")

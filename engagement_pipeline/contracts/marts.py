@@ -67,6 +67,11 @@ class MemberEngagement(Signals):
         vocabulary.FLAG_SEVERITIES,
         nullable=True,
     )
+    churn_probability: float = share(
+        "The probability of no activity in the days to come; null where nothing was predicted at "
+        "`as_of`.",
+        nullable=True,
+    )
     model_version: str = identifier("The model, or the version of the rules.")
     prompt_version: str = identifier("The prompt, or the version of the templates.")
     classified_at: Instant = instant(

@@ -19,6 +19,7 @@ from engagement_pipeline.warehouse.connection import Connection, configure
 from engagement_pipeline.warehouse.frames import append
 from engagement_pipeline.warehouse.publication import Publication, publish
 from engagement_pipeline.warehouse.sql_models import SqlProject, load_project
+from tests.integration.behavior_world import add_behavior
 from tests.integration.loop_world import add_loops
 
 Row = dict[str, Any]
@@ -86,6 +87,7 @@ def make_world(seed: int, *, is_decided_since: bool = False) -> World:
     _add_attendance(world, dice)
     _add_journal(world)
     add_loops(world, random.Random(f"loops of {seed}"))
+    add_behavior(world, random.Random(f"behaviour of {seed}"))
     return world
 
 

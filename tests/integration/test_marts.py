@@ -471,7 +471,7 @@ def test_data_quality_has_a_total_per_ingestion_and_a_row_per_reason(
 # --- all of them --------------------------------------------------------------------------------
 
 
-def test_before_the_first_scoring_only_data_quality_costs_and_candidates_have_rows(
+def test_before_the_first_scoring_only_what_needs_no_level_has_rows(
     make_seeded_world: Callable[[int], Any], build_marts: Build
 ) -> None:
     world = make_seeded_world(4)
@@ -482,6 +482,9 @@ def test_before_the_first_scoring_only_data_quality_costs_and_candidates_have_ro
     assert rows.pop("marts.run_costs") == 3
     # What a value means can be said before anything was scored.
     assert rows.pop("marts.vocabulary_candidates") == 4
+    # What members do, and what is predicted of them, is known before it too.
+    for mart in ("member_patterns", "member_predictions", "model_report"):
+        assert rows.pop(f"marts.{mart}") > 0
     assert set(rows.values()) == {0}
 
 

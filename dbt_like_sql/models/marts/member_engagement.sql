@@ -34,6 +34,7 @@ SELECT
         WHEN CASE WHEN o.org_id IS NULL THEN c.level ELSE o.level END = 'at_risk'
             THEN c.flag_severity
     END AS flag_severity,
+    b.churn_probability,
     c.events_attended_90d,
     c.events_attended_prev_90d,
     c.events_attended_total,
@@ -62,4 +63,6 @@ LEFT JOIN {{ ref('stg_override_spans') }} AS o
         AND c.user_id = o.user_id
         AND r.overrides_at >= o.holds_from
         AND r.overrides_at < o.holds_until
+LEFT JOIN {{ source('behavior', 'predictions') }} AS b
+    ON c.org_id = b.org_id AND c.user_id = b.user_id AND c.as_of = b.as_of
 LEFT JOIN {{ source('raw', 'profiles') }} AS p ON c.user_id = p.user_id

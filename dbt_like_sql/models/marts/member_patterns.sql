@@ -1,0 +1,26 @@
+SELECT
+    p.org_id,
+    o.name AS org_name,
+    p.user_id,
+    p.as_of,
+    p.timezone,
+    p.interactions,
+    p.active_days,
+    p.messages_per_active_day,
+    p.sessions,
+    p.mean_quality,
+    p.mean_sentiment,
+    p.meaningful_share,
+    p.top_types,
+    p.active_hours,
+    p.active_weekdays,
+    p.trend,
+    p.last_interaction_at,
+    p.days_since_interaction,
+    p.stickiness,
+    p.lifecycle_state,
+    p.is_highly_engaged,
+    p.is_declining,
+    p.needs_reengagement
+FROM {{ source('behavior', 'patterns') }} AS p
+INNER JOIN {{ source('raw', 'organizations') }} AS o ON p.org_id = o.org_id
