@@ -35,6 +35,7 @@ def main() -> None:
         "daily_run": size,
         "learning": ["--rows", "100000", "--repeats", "1"] if quick else [],
         "model_calls": few if quick else [],
+        "sentiment": ["--rows", "60000", "--repeats", "1"] if quick else [],
     }.items():
         if name in only:
             _run(name, arguments)
@@ -258,12 +259,43 @@ def _limit_lines(limits: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _sentiment(results: list[dict[str, Any]]) -> str:
+    lines = [
+        "### Scoring interactions",
+        "",
+        "| texts | who | seconds (median) | texts/s | ours / it |",
+        "| ---: | --- | ---: | ---: | ---: |",
+    ]
+    for found in results:
+        for name, words in {
+            "ours": "VADER on all cores",
+            "peer": "`vaderSentiment` in one process",
+            "whole": "interactions read, scored in full and stored",
+        }.items():
+            seconds = found[f"{name}_seconds"]
+            lines.append(
+                f"| {found['texts']:,} | {words} | {seconds:.1f} | {found['texts'] / seconds:,.0f} "
+                f"| {found['ours_seconds'] / seconds:.2f} |"
+            )
+    last = results[-1]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"All texts differ, of {last['mean_characters']:.0f} characters on average. "
+            f"{last['late_rows']:,} interactions that came late took {last['late_seconds']:.1f} s; "
+            f"peak memory {last['peak_gib']:.2f} GiB, of workers not counted.",
+        ]
+    )
+
+
 _TABLES: dict[str, Any] = {
     "signals": _signals,
     "ingestion": _ingestion,
     "daily_run": _daily_run,
     "learning": _learning,
     "model_calls": _model_calls,
+    "sentiment": _sentiment,
 }
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The command line `engagement`: what the Dagster UI does, from a terminal.
 
-Commands and their options belong here, but for those of the loops (`terminal.learning_commands`);
-what they do is in `terminal`.
+Commands and their options belong here, but for those of the loops (`terminal.learning_commands`)
+and of behaviour (`terminal.behavior_commands`); what they do is in `terminal`.
 """
 
 import subprocess
@@ -14,7 +14,7 @@ import typer
 
 from engagement_pipeline.contracts.vocabulary import LEVELS
 from engagement_pipeline.settings import PROJECT_FOLDER, Settings, load_settings
-from engagement_pipeline.terminal import learning_commands, reading, showing
+from engagement_pipeline.terminal import behavior_commands, learning_commands, reading, showing
 from engagement_pipeline.terminal.knobs import knobs
 from engagement_pipeline.terminal.options import Debug, Json, RunFailedError, moment_option, show
 
@@ -29,6 +29,7 @@ db_app = typer.Typer(help="The warehouse file.", no_args_is_help=True)
 app.add_typer(override_app, name="override")
 app.add_typer(db_app, name="db")
 learning_commands.add_to(app)
+behavior_commands.add_to(app)
 
 OrgOption = Annotated[str, typer.Option("--org", help="The organisation's id.")]
 UserOption = Annotated[str, typer.Option("--user", help="The member's id.")]

@@ -2,12 +2,14 @@
 
 import dagster as dg
 
+from engagement_pipeline.defs.behavior import behavior
 from engagement_pipeline.defs.gate import gate
 from engagement_pipeline.defs.ingest import JOURNAL, ingest
 from engagement_pipeline.defs.jobs import JOBS
 from engagement_pipeline.defs.loops import WRITTEN_ALONG as WRITTEN_BY_LOOPS
 from engagement_pipeline.defs.loops import loops
 from engagement_pipeline.defs.marts import publish_marts
+from engagement_pipeline.defs.models import train
 from engagement_pipeline.defs.resources import PipelineResource
 from engagement_pipeline.defs.schedules import SCHEDULES
 from engagement_pipeline.defs.scoring import WRITTEN_ALONG, classify_orgs, override_history
@@ -21,6 +23,8 @@ def build_defs(**resource_overrides: object) -> dg.Definitions:
         assets=[
             ingest,
             member_signals_asset,
+            behavior,
+            train,
             classify_orgs,
             override_history,
             loops,

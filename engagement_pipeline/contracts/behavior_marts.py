@@ -54,7 +54,8 @@ class InteractionsDaily(pa.DataFrameModel):
     members: int = count("How many people they are from.")
     sessions: int = count("Sessions that had one of them.")
     meaningful: int = count("How many are meaningful.")
-    mean_sentiment: float = signed_share("Mean sentiment of those with a text.", nullable=True)
+    texts: int = count("How many have a text.")
+    mean_sentiment: float = signed_share("Mean sentiment of those.", nullable=True)
     mean_quality: float = share("Mean quality.")
 
     class Config:

@@ -52,7 +52,10 @@ class LlmCalls(pa.DataFrameModel):
     )
     attempt: int = count("Which attempt at sending it, from 1.")
     profiles: int = count("Profiles asked.")
-    asked: str = document("What was asked: the thresholds, and each row's fingerprint and profile.")
+    asked: str = document(
+        "What was asked: the thresholds, and each row's fingerprint and profile; of texts their "
+        "fingerprints and sentiments, never the words."
+    )
     batch_key: str = identifier("The batch that it was part of, where it was.", nullable=True)
     outcome: str = word("What came of it.", CALL_OUTCOMES)
     answers: int = count("Answers that stood up to the checks.")
@@ -121,7 +124,7 @@ class LlmBatches(pa.DataFrameModel):
 
 @table("scores.llm_runs", key=["run_id"], time_column="as_of")
 class LlmRuns(pa.DataFrameModel):
-    """Runs in which a model classified: what they had to ask, and what one call a member costs."""
+    """Runs in which a model was asked: what they had to ask, and what one call a member costs."""
 
     run_id: str = identifier("The Dagster run.")
     as_of: Instant = instant("The moment that was classified.")

@@ -268,7 +268,9 @@ class CalibrationMaps(pa.DataFrameModel):
     """Isotonic maps from predicted probabilities to those that came true, knot by knot."""
 
     org_id: str = identifier("The organisation.")
-    key: str = identifier("What is mapped, such as `churn`.")
+    key: str = identifier(
+        "What is mapped: the kind, and what predicted it, such as `churn:random_forest`."
+    )
     computed_at: Instant = instant("The moment that it was computed for.")
     raw: float = share("A predicted probability.")
     calibrated: float = share("The probability that it stands for.")

@@ -5,11 +5,13 @@ from typing import Any
 
 import dagster as dg
 
+from engagement_pipeline.defs.behavior import INTERACTIONS, PATTERNS, PREDICTIONS, behavior
 from engagement_pipeline.defs.gate import gate
 from engagement_pipeline.defs.ingest import ingest
 from engagement_pipeline.defs.loops import CALIBRATIONS, SIGNALS, loops
 from engagement_pipeline.defs.marts import publish_marts
 from engagement_pipeline.defs.metadata import asset_key
+from engagement_pipeline.defs.models import train
 from engagement_pipeline.defs.overrides import clear_override, override_engagement
 from engagement_pipeline.defs.scoring import classify_orgs, override_history
 from engagement_pipeline.defs.signals import member_signals_asset
@@ -43,8 +45,9 @@ LEARNED = {
 
 refresh = _job(
     "refresh",
-    [ingest, member_signals_asset],
-    "Take in new and changed source files, and compute the signals of all members.",
+    [ingest, member_signals_asset, behavior],
+    "Take in new and changed source files, compute the signals of all members, score what they "
+    "said, describe their patterns, and predict.",
 )
 classify = _job(
     "classify",
@@ -72,16 +75,31 @@ tune_engagement = _job(
     LEARNED["tune_engagement"],
 )
 
+analyze_patterns = _job(
+    "analyze_patterns",
+    [asset_key(INTERACTIONS), asset_key(PATTERNS)],
+    "Score new interactions and describe members' patterns. `publish` follows.",
+)
+train_models = _job(
+    "train_models",
+    [train, asset_key(PREDICTIONS)],
+    "Train models of churn, mood and timing, and predict anew by those that beat their baselines. "
+    "`publish` follows.",
+)
+
 JOBS = [
     refresh,
     classify,
     publish,
     tune_thresholds,
     tune_engagement,
+    analyze_patterns,
+    train_models,
     override_engagement,
     clear_override,
     accept_vocabulary,
 ]
 TUNING_JOBS = tuple(LEARNED)
-EXCLUSIVE_JOBS = ("refresh", "classify", "publish", *TUNING_JOBS)
+BEHAVIOR_JOBS = ("analyze_patterns", "train_models")
+EXCLUSIVE_JOBS = ("refresh", "classify", "publish", *TUNING_JOBS, *BEHAVIOR_JOBS)
 """Jobs of which no two run at once."""

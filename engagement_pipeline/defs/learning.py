@@ -226,6 +226,15 @@ class Learning:
         }
         costs = [kind for kind in kinds if kind in cost_forecast.KINDS]
         probabilities = [kind for kind in kinds if kind not in cost_forecast.KINDS]
+        # A map turns one predictor's figures into probabilities, and would distort another's.
+        by_predictor = {
+            prediction.map_key(str(kind), str(predictor)): own.select(
+                prediction.PAIR_SCHEMA.names()
+            )
+            for (kind, predictor), own in met.filter(~is_cost)
+            .partition_by("kind", "predicted_by", as_dict=True)
+            .items()
+        }
 
         def learn(org_ids: Collection[str]) -> tuple[pl.DataFrame, Findings]:
             theirs = pl.col("org_id").is_in(list(org_ids))
@@ -236,8 +245,8 @@ class Learning:
                 for k in probabilities
             ]
             maps = [
-                prediction.calibration_maps(pairs[k], org_ids, kind=k, as_of=self.as_of)
-                for k in probabilities
+                prediction.calibration_maps(by_predictor[key], org_ids, kind=key, as_of=self.as_of)
+                for key in sorted(by_predictor)
             ]
             return pl.concat(learned), {"loops.calibration_maps": pl.concat(maps)} if maps else {}
 

@@ -82,7 +82,7 @@ def shares_picture(shares: pl.DataFrame) -> str:
     axes.set_ylim(0, None)
     axes.legend(fontsize=8, ncols=len(LEVELS), loc="upper center", bbox_to_anchor=(0.5, 1.15))
     figure.autofmt_xdate()
-    return _markdown(figure, "Level shares over time")
+    return markdown(figure, "Level shares over time")
 
 
 def members_picture(members: pl.DataFrame) -> str:
@@ -99,7 +99,7 @@ def members_picture(members: pl.DataFrame) -> str:
     axes.invert_yaxis()
     axes.set_xlabel("members")
     axes.legend(fontsize=8, ncols=len(LEVELS), loc="upper center", bbox_to_anchor=(0.5, 1.2))
-    return _markdown(figure, "Members by level")
+    return markdown(figure, "Members by level")
 
 
 def rates_picture(rates: pl.DataFrame) -> str:
@@ -123,7 +123,7 @@ def rates_picture(rates: pl.DataFrame) -> str:
     axes.set_xlim(0, 100)
     axes.set_xlabel("% of notifications read, with 95 % intervals")
     axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 1.15))
-    return _markdown(figure, "Read rates by feature")
+    return markdown(figure, "Read rates by feature")
 
 
 def agreement_picture(agreement: pl.DataFrame) -> str:
@@ -143,7 +143,7 @@ def agreement_picture(agreement: pl.DataFrame) -> str:
         for column, number in enumerate(numbers):
             colour = "white" if shares[row][column] > 0.6 else "black"
             axes.text(column, row, f"{number:,}", ha="center", va="center", color=colour)
-    return _markdown(figure, "Agreement with admins")
+    return markdown(figure, "Agreement with admins")
 
 
 def states_picture(states: pl.DataFrame) -> str:
@@ -161,7 +161,7 @@ def states_picture(states: pl.DataFrame) -> str:
     axes.invert_yaxis()
     axes.set_xlabel("organisations")
     axes.legend(fontsize=8, ncols=len(LOOP_STATES), loc="upper center", bbox_to_anchor=(0.5, 1.2))
-    return _markdown(figure, "Where each loop stands")
+    return markdown(figure, "Where each loop stands")
 
 
 def _plain(name: str) -> str:
@@ -169,7 +169,8 @@ def _plain(name: str) -> str:
     return name[:40].replace("$", r"\$")
 
 
-def _markdown(figure: Figure, title: str) -> str:
+def markdown(figure: Figure, title: str) -> str:
+    """A picture as Markdown that Dagster shows, with the image in it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=80)
     encoded = base64.b64encode(buffer.getvalue()).decode()

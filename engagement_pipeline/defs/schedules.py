@@ -2,12 +2,24 @@
 
 import dagster as dg
 
-from engagement_pipeline.defs.jobs import refresh, tune_engagement, tune_thresholds
+from engagement_pipeline.defs.jobs import (
+    analyze_patterns,
+    refresh,
+    train_models,
+    tune_engagement,
+    tune_thresholds,
+)
 from engagement_pipeline.defs.runs import busy_with
 
 
-def _schedule(name: str, job: object, cron: str, description: str) -> dg.ScheduleDefinition:
-    """A schedule in UTC that is on, and skips a tick while a run of its job is in progress."""
+def _schedule(
+    name: str,
+    job: object,
+    cron: str,
+    description: str,
+    status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.RUNNING,
+) -> dg.ScheduleDefinition:
+    """A schedule in UTC that skips a tick while a run of its job is in progress."""
     job_name: str = job.name  # type: ignore[attr-defined]
 
     @dg.schedule(
@@ -15,7 +27,7 @@ def _schedule(name: str, job: object, cron: str, description: str) -> dg.Schedul
         job=job,  # type: ignore[arg-type]
         cron_schedule=cron,
         execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        default_status=status,
         description=description,
     )
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
@@ -46,4 +58,24 @@ weekly_engagement = _schedule(
     "Mondays at 05:30 UTC: learn from what was read, accepted and answered. Publish follows.",
 )
 
-SCHEDULES = [daily_engagement, weekly_thresholds, weekly_engagement]
+weekly_models = _schedule(
+    "weekly_models",
+    train_models,
+    "0 3 * * 1",
+    "Mondays at 03:00 UTC: train models of churn, mood and timing. Publish follows.",
+)
+frequent_patterns = _schedule(
+    "frequent_patterns",
+    analyze_patterns,
+    "*/30 * * * *",
+    "Every 30 minutes, where it is turned on: describe members' patterns. Publish follows.",
+    dg.DefaultScheduleStatus.STOPPED,
+)
+
+SCHEDULES = [
+    daily_engagement,
+    weekly_thresholds,
+    weekly_engagement,
+    weekly_models,
+    frequent_patterns,
+]

@@ -10,7 +10,14 @@ import dagster as dg
 
 from engagement_pipeline.defs.batches import has_news, open_batches, quick_way_of
 from engagement_pipeline.defs.classifying import CLASSIFICATIONS
-from engagement_pipeline.defs.jobs import EXCLUSIVE_JOBS, TUNING_JOBS, classify, publish, refresh
+from engagement_pipeline.defs.jobs import (
+    BEHAVIOR_JOBS,
+    EXCLUSIVE_JOBS,
+    TUNING_JOBS,
+    classify,
+    publish,
+    refresh,
+)
 from engagement_pipeline.defs.partitions import ORGS, range_tags
 from engagement_pipeline.defs.resources import PipelineResource
 from engagement_pipeline.defs.runs import STARTED_BY_TAG, busy_with, inherited_options
@@ -56,15 +63,20 @@ def classify_after_refresh(
     request_job=publish,  # type: ignore[arg-type]
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=5,
-    description="Starts `publish` when an override was set or cleared, something was learned, or "
-    "organisations were classified anew by hand.",
+    description="Starts `publish` when an override was set or cleared, something was learned, "
+    "trained or described, or organisations were classified anew by hand.",
 )
 def publish_after_change(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.SkipReason:
     """What an admin or the data team changed by hand reaches the analysts at once."""
     run = context.dagster_run
     if run.tags.get(STARTED_BY_TAG) == "cli":
         return dg.SkipReason("a terminal publishes itself")
-    has_changed = run.job_name in ("override_engagement", "clear_override", *TUNING_JOBS)
+    has_changed = run.job_name in (
+        "override_engagement",
+        "clear_override",
+        *TUNING_JOBS,
+        *BEHAVIOR_JOBS,
+    )
     is_retry = run.job_name not in (*EXCLUSIVE_JOBS,) and CLASSIFICATIONS in (
         run.asset_selection or ()
     )

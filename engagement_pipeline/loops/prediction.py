@@ -47,6 +47,11 @@ class PredictionInputError(ValueError):
     """Predictions or outcomes that nothing can be learned from; the text says why."""
 
 
+def map_key(kind: str, predictor: str) -> str:
+    """The key of the map for what one model predicts, such as `churn:random_forest`."""
+    return f"{kind}:{predictor}"
+
+
 def outcome_signals(outcomes: pl.DataFrame) -> pl.DataFrame:
     """What predictions came to, as loop signals without their ids.
 
@@ -137,7 +142,7 @@ def calibration_maps(
         pairs: rows of `PAIR_SCHEMA` of all organisations; `predicted` in [0, 1], `outcome` 0 or 1.
             An organisation with a bad row counts for none of the others.
         org_ids: who is to have a map.
-        kind: what was predicted, such as `churn`.
+        kind: what was predicted, and by what where that matters (`map_key`): the maps' key.
         as_of: the moment that they are computed for, with a time zone.
         min_outcomes: outcomes that a map needs.
 
@@ -188,7 +193,7 @@ def calibrated(predictions: pl.DataFrame, maps: pl.DataFrame, *, as_of: datetime
     """Predictions with what is published of them, after the map in force for each.
 
     Args:
-        predictions: `org_id`, `kind` and `predicted`, and whatever else.
+        predictions: `org_id`, `kind` (the key of the maps) and `predicted`, and whatever else.
         maps: rows of `loops.calibration_maps`; of several versions the newest that was computed by
             `as_of`, and has not expired, is in force.
         as_of: the moment, with a time zone.

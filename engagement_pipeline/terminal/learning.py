@@ -1,16 +1,12 @@
 """Learning from a terminal: the tuning jobs, and where the loops stand."""
 
-import time
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from engagement_pipeline.contracts.vocabulary import ARCHETYPES, LOOP_STATES
-from engagement_pipeline.defs.resources import parse_moment
 from engagement_pipeline.settings import Settings
 from engagement_pipeline.terminal import reading
 from engagement_pipeline.terminal.daily import Outcome
-from engagement_pipeline.terminal.running import dagster_instance, run_job, turn
-from engagement_pipeline.warehouse.connection import WarehouseError
+from engagement_pipeline.terminal.publishing import run_and_publish
 
 Row = dict[str, Any]
 
@@ -23,47 +19,16 @@ def tune(
     Raises:
         WarehouseError: there is no warehouse, so that there is nothing to learn from.
     """
-    if not settings.warehouse_path.exists():
-        raise WarehouseError(
-            f"{settings.warehouse_path}: expected a warehouse to learn from, found none. Take "
-            "something in first: engagement run"
-        )
     # Loading all definitions takes a second, which `engagement loops status` need not wait for.
     from engagement_pipeline.defs.jobs import LEARNED
 
-    started = time.monotonic()
-    options = {
-        "home": str(settings.home),
-        "as_of": parse_moment(as_of).isoformat() if as_of else "",
-    }
-    with turn(settings), dagster_instance(settings) as instance:
-        jobs = [
-            run_job(
-                instance,
-                job_name,
-                options=options,
-                ops=LEARNED[job_name],
-                is_verbose=is_verbose,
-            )
-        ]
-        if jobs[0].is_success and settings.loops_enabled:
-            publishing = {"home": str(settings.home)}
-            jobs.append(run_job(instance, "publish", options=publishing, is_verbose=is_verbose))
-    return Outcome(jobs, time.monotonic() - started)
-
-
-def hint(settings: Settings) -> str | None:
-    """What to do where the last scored moment lies too far back to have been learned of."""
-    found = reading.ask(settings, "SELECT max(as_of) AS scored FROM marts.org_summary")
-    scored: datetime | None = found["scored"].item()
-    if scored is None or scored > datetime.now(UTC) - timedelta(
-        days=settings.engagement_lookback_days
-    ):
-        return None
-    return (
-        f"Learned for now, but the last moment that was scored is {scored:%Y-%m-%d %H:%M} UTC, and "
-        "little is known of the time since. To learn for that moment: "
-        f"--as-of {scored:%Y-%m-%dT%H:%M}Z"
+    return run_and_publish(
+        settings,
+        job_name,
+        as_of=as_of,
+        ops=LEARNED[job_name],
+        publishes=settings.loops_enabled,
+        is_verbose=is_verbose,
     )
 
 

@@ -7,6 +7,7 @@ import typer
 from engagement_pipeline.settings import Settings, load_settings
 from engagement_pipeline.terminal import showing
 from engagement_pipeline.terminal.options import Debug, Json, RunFailedError, moment_option
+from engagement_pipeline.terminal.publishing import stale_hint
 
 vocabulary_app = typer.Typer(
     help="Values that no vocabulary knows, and what they mean.", no_args_is_help=True
@@ -107,10 +108,12 @@ def _tune(job_name: str, as_of: str | None, is_json: bool, debug: bool) -> None:
             showing.as_json([])
         else:
             showing.note("LOOPS_ENABLED is not `true`: nothing was recorded, learned or used.")
-    elif outcome.jobs[-1].job_name == "publish" and outcome.jobs[-1].is_success:
+    elif outcome.has_published:
         _loop_status(settings, None, is_json)
-        if as_of is None and not is_json and (hint := learning.hint(settings)):
-            showing.note(hint)
+        if as_of is None and not is_json:
+            days = settings.engagement_lookback_days
+            if hint := stale_hint(settings, did="Learned", days=days):
+                showing.note(hint)
     if outcome.failures:
         raise RunFailedError("\n".join(outcome.failures))
 

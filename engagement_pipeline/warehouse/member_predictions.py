@@ -139,3 +139,10 @@ def overview(connection: Connection) -> dict[str, Any]:
             FROM {_MEMBERS.full_name}""",
     )
     return found.row(0, named=True)
+
+
+def predicted_as_of(connection: Connection) -> datetime | None:
+    """The moment that members were last predicted at; none before the first time."""
+    found = query(connection, f"SELECT max(as_of) AS as_of FROM {_MEMBERS.full_name}")
+    as_of: datetime | None = found["as_of"].item()
+    return as_of

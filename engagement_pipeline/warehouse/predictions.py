@@ -74,11 +74,15 @@ def outcome_pairs(
 
 
 def calls_of(connection: Connection, run_ids: Collection[str]) -> pl.DataFrame:
-    """The calls to the model of some runs: whose, about whom, tokens, and whether they ended."""
+    """The calls about levels of some runs: whose, about whom, tokens, and whether they ended.
+
+    Calls about how texts sound were not foreseen by these predictions.
+    """
     return query(
         connection,
         """SELECT run_id, org_id, input_tokens, cache_write_tokens, cache_read_tokens,
                   output_tokens, ended_at, is_spent_certain
-           FROM scores.llm_calls WHERE run_id IN (SELECT unnest($run_ids)) ORDER BY call_id""",
+           FROM scores.llm_calls WHERE run_id IN (SELECT unnest($run_ids))
+             AND NOT starts_with(prompt_version, 'sentiment-') ORDER BY call_id""",
         {"run_ids": sorted(run_ids)},
     )

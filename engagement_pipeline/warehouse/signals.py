@@ -6,7 +6,7 @@ inputs go out in slices of members, so that memory does not grow with the rows.
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ import polars as pl
 from engagement_pipeline.contracts import contract
 from engagement_pipeline.warehouse.connection import Connection, transaction
 from engagement_pipeline.warehouse.frames import append, query, read_table, replace_all
+from engagement_pipeline.warehouse.quality import row_count
 
 _MEMBERS = contract("signals.member_90d")
 _SNAPSHOT = contract("signals.snapshot")
@@ -29,7 +30,7 @@ _ACTIVITY_TABLES = (
     "profile_updates",
 )
 
-_SELECTS = {
+SELECTS = {
     "memberships": "SELECT org_id, user_id, epoch_us(joined_at) AS joined_at, "
     "epoch_us(left_at) AS left_at FROM raw.memberships",
     "attendance": "SELECT org_id, event_id, user_id, status, epoch_us(created_at) AS created_at, "
@@ -44,6 +45,7 @@ _SELECTS = {
     "profile_updates": "SELECT user_id, section, epoch_us(updated_at) AS updated_at "
     "FROM raw.profile_updates",
 }
+"""Table -> what is read of it, with instants as whole microseconds."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def inputs_digest(
 
 def relations(connection: Connection) -> dict[str, Any]:
     """All inputs, by table, as rows in DuckDB that are not read yet; Narwhals understands them."""
-    return {table: connection.sql(select) for table, select in _SELECTS.items()}
+    return {table: connection.sql(select) for table, select in SELECTS.items()}
 
 
 def slices(connection: Connection, *, slice_rows: int) -> Iterator[dict[str, pl.LazyFrame]]:
@@ -98,12 +100,32 @@ def slices(connection: Connection, *, slice_rows: int) -> Iterator[dict[str, pl.
     All that concerns a person is in one slice, because a notification without an organisation is
     attributed by all the person's memberships.
     """
-    rows = sum(_rows(connection, table) for table in _ACTIVITY_TABLES)
+    tables = [f"raw.{table}" for table in _ACTIVITY_TABLES]
+    yield from sliced(connection, SELECTS, tables, slice_rows=slice_rows)
+
+
+def sliced(
+    connection: Connection,
+    selects: Mapping[str, str],
+    activity_tables: Sequence[str],
+    *,
+    slice_rows: int,
+) -> Iterator[dict[str, pl.LazyFrame]]:
+    """The answers to several queries, by table, for one slice of the people after another.
+
+    Args:
+        connection: to the warehouse.
+        selects: table -> a query without conditions, of a table with a `user_id`; that of
+            `notification_reads` has it in the joined notification, `n`.
+        activity_tables: the tables, with their schema, by whose rows slices are made.
+        slice_rows: rows of them all in a slice, about.
+    """
+    rows = sum(row_count(connection, contract(table)) for table in activity_tables)
     parts = max(1, -(-rows // slice_rows))
     for part in range(parts):
         yield {
             table: query(connection, _sliced(select, table, part, parts)).lazy()
-            for table, select in _SELECTS.items()
+            for table, select in selects.items()
         }
 
 
@@ -153,9 +175,3 @@ def write(
         }
         replace_all(connection, _SNAPSHOT, pl.DataFrame([row], schema=_SNAPSHOT.polars_schema))
     return count
-
-
-def _rows(connection: Connection, table: str) -> int:
-    found = connection.execute(f"SELECT count(*) FROM raw.{table}").fetchall()[0]
-    assert found is not None
-    return int(found[0])

@@ -13,6 +13,7 @@ from .models import HAIKU_4_5, HAIKU_5_5, MODELS, ModelSpec, Usage
 from .policy import expected_level, texts_of
 from .records import RequestRecord, Totals
 from .service import ServerOptions
+from .text_ratings import expected_sentiment
 from .wire import CELLS, Question, WireThresholds, citable, read_question
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "WireThresholds",
     "citable",
     "expected_level",
+    "expected_sentiment",
     "faults_of",
     "read_question",
     "texts_of",

@@ -1,11 +1,11 @@
 """What the model answers to a request: content, stop reason and tokens.
 
-Rows and texts belong to `policy`, and to `spoilt_answers` where they are to be wrong; what is
-billed and how it travels to `service`.
+Rows and texts belong to `policy` and `text_ratings`, and to `spoilt_answers` where they are to be
+wrong; what is billed and how it travels to `service`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .errors import invalid
@@ -13,12 +13,15 @@ from .faults import Fault, Misbehaviour
 from .models import ModelSpec
 from .policy import classify
 from .request_checks import has_forced_tool, is_thinking
-from .spoilt_answers import Row, spoil_rows
+from .spoilt_answers import Row, spoil_ratings, spoil_rows
+from .text_ratings import rate, read_texts
 from .tokens import compact, content_text, output_tokens
 from .wire import UnreadableMessageError, read_question
 
 TOOL_NAME = "classify_engagement"
+RATING_TOOL_NAME = "rate_sentiment"
 THINKING_TOKENS = 200
+_CLASSIFICATIONS, _RATINGS = "classifications", "ratings"
 
 _THOUGHT = "The organisation asks about its members. I weigh attendance and activity of each."
 _PREFACE = "I have looked at every profile with care. Here is what I found."
@@ -36,7 +39,7 @@ class Answer:
         stop_reason: as the API names it.
         output_tokens: all of them, thinking included.
         thinking_tokens: those of thinking.
-        org_name, profiles: what was asked, for the record.
+        org_name, profiles, texts: what was asked, for the record.
     """
 
     content: list[Block]
@@ -46,14 +49,19 @@ class Answer:
     stop_details: dict[str, Any] | None = None
     org_name: str | None = None
     profiles: tuple[str, ...] = field(default=())
+    texts: tuple[str, ...] = field(default=())
 
 
 @dataclass(frozen=True)
 class _Form:
-    """How the request wants its answer: by a call of the tool named, or else as JSON text."""
+    """How the request wants its answer: by a call of the tool named, or else as JSON text.
+
+    `rows` is the list that the answer's rows go into.
+    """
 
     tool: str | None
     is_schema: bool
+    rows: str
 
     def blocks(self, payload: object, call: str) -> list[Block]:
         if self.tool is None:
@@ -79,14 +87,12 @@ def make_answer(
     form = _form(body)
     if form.tool is None and not form.is_schema:
         return _talk(body, model, "end_turn", _SMALL_TALK)
+    asked = content_text(body["messages"][0]["content"])
+    fault = misbehaviour.fault if misbehaviour is not None else None
     try:
-        question = read_question(content_text(body["messages"][0]["content"]))
+        rows, told = _rows(asked, form, misbehaviour)
     except UnreadableMessageError as error:
         raise invalid(f"messages.0.content: this server cannot read it: {error}") from None
-    rows: list[Row] = classify(question)
-    fault = misbehaviour.fault if misbehaviour is not None else None
-    if misbehaviour is not None:
-        rows = spoil_rows(rows, question.profiles, misbehaviour)
     if fault is Fault.REFUSAL:
         answer = Answer([], "refusal", model.tokens(output_tokens("")))
         answer.stop_details = {"type": "refusal", "category": None, "explanation": None}
@@ -94,17 +100,37 @@ def make_answer(
         answer = _talk(body, model, "end_turn", _SMALL_TALK)
     else:
         answer = _whole_or_cut(body, model, rows, form, fault, call)
-    answer.org_name, answer.profiles = question.name, question.profiles
-    return answer
+    return replace(answer, **told)
+
+
+def _rows(
+    asked: str, form: _Form, misbehaviour: Misbehaviour | None
+) -> tuple[list[Row], dict[str, Any]]:
+    """The rows of the answer, spoilt if they are to be; and what was asked, for the record."""
+    rows: list[Row]
+    if form.rows == _RATINGS:
+        texts = read_texts(asked)
+        rows = rate(texts)
+        if misbehaviour is not None:
+            rows = spoil_ratings(rows, misbehaviour)
+        return rows, {"texts": texts}
+    question = read_question(asked)
+    rows = classify(question)
+    if misbehaviour is not None:
+        rows = spoil_rows(rows, question.profiles, misbehaviour)
+    return rows, {"org_name": question.name, "profiles": question.profiles}
 
 
 def _form(body: Mapping[str, Any]) -> _Form:
     choice = body.get("tool_choice") or {}
     tools = body.get("tools") or []
-    is_schema = bool((body.get("output_config") or {}).get("format"))
+    output_format = (body.get("output_config") or {}).get("format")
+    is_schema = bool(output_format)
     if not tools or choice.get("type") == "none" or (is_schema and not has_forced_tool(body)):
-        return _Form(None, is_schema)
-    return _Form(choice.get("name") or tools[0]["name"], is_schema)
+        shape = (output_format or {}).get("schema", {}).get("properties", {})
+        return _Form(None, is_schema, _RATINGS if _RATINGS in shape else _CLASSIFICATIONS)
+    tool = choice.get("name") or tools[0]["name"]
+    return _Form(tool, is_schema, _RATINGS if tool == RATING_TOOL_NAME else _CLASSIFICATIONS)
 
 
 def _thinking(body: Mapping[str, Any], model: ModelSpec) -> int:
@@ -132,7 +158,7 @@ def _whole_or_cut(
 ) -> Answer:
     thinking = _thinking(body, model)
     room = body["max_tokens"] - thinking
-    count = model.tokens(output_tokens(compact({"classifications": rows})))
+    count = model.tokens(output_tokens(compact({form.rows: rows})))
     stop_reason = "end_turn" if form.tool is None else "tool_use"
     if fault is Fault.MAX_TOKENS or count > room:
         share = 0.5 if fault is Fault.MAX_TOKENS else max(0.0, room / count)
@@ -151,16 +177,20 @@ def _cut_blocks(rows: list[Row], form: _Form, share: float, call: str) -> list[B
     if share == 0:
         return []
     if form.tool is None:
-        text = compact({"classifications": rows})
+        text = compact({form.rows: rows})
         return [{"type": "text", "text": text[: int(len(text) * share)]}]
     whole = min(int(len(rows) * share), len(rows) - 1)
     last = dict(rows[whole])
-    last["user_explanation"] = last["user_explanation"][: len(last["user_explanation"]) // 2]
-    return form.blocks({"classifications": [*rows[:whole], last]}, call)
+    if form.rows == _RATINGS:
+        # The point and what is behind it are lost.
+        last["sentiment"] = int(last["sentiment"])
+    else:
+        last["user_explanation"] = last["user_explanation"][: len(last["user_explanation"]) // 2]
+    return form.blocks({form.rows: [*rows[:whole], last]}, call)
 
 
 def _blocks(rows: list[Row], form: _Form, fault: Fault | None, call: str) -> list[Block]:
-    payload: dict[str, Any] = {"classifications": rows}
+    payload: dict[str, Any] = {form.rows: rows}
     if fault is Fault.TEXT_BEFORE_TOOL:
         return [{"type": "text", "text": _PREFACE}, *form.blocks(payload, call)]
     if fault is Fault.INPUT_AS_STRING:
@@ -169,7 +199,7 @@ def _blocks(rows: list[Row], form: _Form, fault: Fault | None, call: str) -> lis
         return form.blocks({}, call)
     if fault is Fault.TWO_TOOL_CALLS:
         middle = (len(rows) + 1) // 2
-        halves = ({"classifications": rows[:middle]}, {"classifications": rows[middle:]})
+        halves = ({form.rows: rows[:middle]}, {form.rows: rows[middle:]})
         return [
             block
             for place, half in enumerate(halves)
@@ -178,5 +208,5 @@ def _blocks(rows: list[Row], form: _Form, fault: Fault | None, call: str) -> lis
     if fault is Fault.WRONG_TOOL_NAME:
         if form.tool is None:
             return form.blocks({"results": rows}, call)
-        return _Form("classify_members", form.is_schema).blocks(payload, call)
+        return replace(form, tool="classify_members").blocks(payload, call)
     return form.blocks(payload, call)

@@ -24,7 +24,7 @@ class RequestRecord:
         body: its JSON; None without one.
         status: answered; None where no answer was sent, or none yet.
         fault: what was made to go wrong.
-        org_name, profiles: what a message asked.
+        org_name, profiles, texts: what a message asked.
         usage, usd: of the work done, as billed.
         custom_id: of a request within a batch.
         is_foreign: whether it arrived at the other origin, where no key belongs.
@@ -40,6 +40,7 @@ class RequestRecord:
     fault: Fault | None = None
     org_name: str | None = None
     profiles: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
     usage: Usage = field(default_factory=Usage)
     usd: float = 0.0
     custom_id: str | None = None

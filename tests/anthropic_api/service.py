@@ -227,6 +227,7 @@ class MessageService:
 
     def _bill(self, record: RequestRecord, answer: Answer, usage: Usage, usd: float) -> None:
         record.org_name, record.profiles = answer.org_name, answer.profiles
+        record.texts = answer.texts
         record.usage, record.usd = usage, usd
         self.totals.bill(usage, usd)
 

@@ -60,6 +60,35 @@ def spoil_rows(rows: list[Row], profiles: Sequence[str], misbehaviour: Misbehavi
     return spoilt
 
 
+_NO_SENTIMENTS = (1.01, -2, "good", "0.5", None, True, [0.5], 10**400)
+
+
+def spoil_ratings(rows: list[Row], misbehaviour: Misbehaviour) -> list[Row]:
+    """The ratings of an answer after a fault; the same where it is one of levels or texts.
+
+    An unknown level is a sentiment that is none: of several forms in turn.
+    """
+    spoilt = [dict(row) for row in rows]
+    count = len(rows) if misbehaviour.rows is None else min(misbehaviour.rows, len(rows))
+    fault = misbehaviour.fault
+    if fault is Fault.ROWS_SHUFFLED:
+        return spoilt[::-1]
+    if fault is Fault.ROW_MISSING:
+        return spoilt[count:]
+    if fault is Fault.ROW_TWICE:
+        return spoilt + [dict(row) for row in spoilt[:count]]
+    if fault is Fault.ROW_CONTRADICTED:
+        return spoilt + [{**row, "sentiment": -row["sentiment"] or 1} for row in spoilt[:count]]
+    for row in spoilt[:count]:
+        if fault in _NUMBERS:
+            row["row"] = _NUMBERS[fault](row["row"], len(rows))
+        elif fault is Fault.EXTRA_FIELDS:
+            row["confidence"] = 0.9
+        elif fault is Fault.UNKNOWN_LEVEL:
+            row["sentiment"] = _NO_SENTIMENTS[misbehaviour.turn % len(_NO_SENTIMENTS)]
+    return spoilt
+
+
 def _spoil_row(row: Row, profile: str, count: int, misbehaviour: Misbehaviour) -> None:
     fault = misbehaviour.fault
     if fault in _NUMBERS:

@@ -35,10 +35,13 @@ def test_jobs_schedules_and_sensors_have_the_names_that_people_know() -> None:
     jobs = {job.name for job in repository.get_all_jobs()}
     assert {"refresh", "classify", "publish", "override_engagement", "clear_override"} <= jobs
     assert {"tune_thresholds", "tune_engagement", "accept_vocabulary"} <= jobs
+    assert {"analyze_patterns", "train_models"} <= jobs
     assert {s.name for s in repository.schedule_defs} == {
         "daily_engagement",
         "weekly_thresholds",
         "weekly_engagement",
+        "weekly_models",
+        "frequent_patterns",
     }
     assert {
         "classify_after_refresh",
@@ -74,7 +77,14 @@ def test_every_asset_says_what_it_is_and_whose(key: dg.AssetKey) -> None:
     node = _NODES[key]
     assert node.description
     assert node.owners
-    assert node.group_name in {"ingest", "signals", "scoring", "loops", "marts"}
+    assert node.group_name in {
+        "ingest",
+        "signals",
+        "scoring",
+        "behavior",
+        "loops",
+        "marts",
+    }
     assert node.code_version
     assert node.kinds
 

@@ -14,7 +14,8 @@ from engagement_pipeline.defs.metadata import LOOPS_OFF
 from engagement_pipeline.defs.sensors import publish_after_change
 from engagement_pipeline.loops import suggestion
 from engagement_pipeline.settings import Settings
-from engagement_pipeline.terminal.learning import hint, tune
+from engagement_pipeline.terminal.learning import tune
+from engagement_pipeline.terminal.publishing import stale_hint
 from engagement_pipeline.terminal.running import dagster_instance
 from tests.dagster.conftest import Pipeline
 from tests.home import published, run_pipeline, settings_of, stored
@@ -44,6 +45,10 @@ def _materialization(settings: Settings, *key: str) -> Any:
     assert event is not None
     assert event.asset_materialization is not None
     return event.asset_materialization
+
+
+def _hint(settings: Settings) -> str | None:
+    return stale_hint(settings, did="Learned", days=settings.engagement_lookback_days)
 
 
 def test_engagement_is_learned_planned_and_published_and_the_loop_is_closed(
@@ -149,11 +154,11 @@ def test_signals_that_cannot_be_drawn_keep_no_day_from_being_published(
 def test_whoever_learns_for_now_is_told_of_the_moment_that_was_scored_long_ago(
     ran: Pipeline,
 ) -> None:
-    told = hint(ran.settings)
+    told = _hint(ran.settings)
     assert told is not None
     assert told.endswith("--as-of 2026-03-01T04:00Z")
     patient = settings_of(ran.settings.home, ran.source, engagement_lookback_days=365)
-    assert (hint(patient) is None) == (datetime.now(UTC) - AS_OF < timedelta(days=365))
+    assert (_hint(patient) is None) == (datetime.now(UTC) - AS_OF < timedelta(days=365))
 
 
 def test_a_moment_to_come_is_not_learned_for(ran: Pipeline) -> None:

@@ -47,7 +47,9 @@ def test_what_is_known_of_a_member_is_shown_with_the_organisations_name(
         if row["org_id"] in names
     ]
     assert len(expected) < len(world.rows(table))  # an organisation is gone
-    assert by_key(marts[f"marts.{mart}"], "org_id", "user_id") == by_key(expected, "org_id", "user_id")
+    assert by_key(marts[f"marts.{mart}"], "org_id", "user_id") == by_key(
+        expected, "org_id", "user_id"
+    )
 
 
 def test_a_churn_probability_shows_beside_the_level_of_the_same_moment_only(
@@ -83,6 +85,7 @@ def test_days_of_interactions_are_counted_up_to_the_moment_shown(
             "members": len({row["user_id"] for row in rows}),
             "sessions": len({row["session_id"] for row in rows}),
             "meaningful": sum(row["is_meaningful"] for row in rows),
+            "texts": len(sentiments),
             "mean_sentiment": pytest.approx(sum(sentiments) / len(sentiments))
             if sentiments
             else None,

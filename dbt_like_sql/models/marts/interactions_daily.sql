@@ -6,6 +6,7 @@ SELECT
     count(DISTINCT s.user_id) AS members,
     count(DISTINCT s.session_id) AS sessions,
     count(s.interaction_id) FILTER (WHERE s.is_meaningful) AS meaningful,
+    count(s.sentiment) AS texts,
     avg(s.sentiment) AS mean_sentiment,
     avg(s.quality) AS mean_quality
 FROM {{ source('behavior', 'interactions_scored') }} AS s

@@ -107,7 +107,7 @@ class Asker:
                 for _ in range(self._workers):
                     group.create_task(self._work(packs))
         except* Exception as errors:
-            raise _first(errors) from None
+            raise first_error(errors) from None
         if self._sender.stopped_by is not None:
             raise self._sender.stopped_by
         return self.outcome
@@ -212,7 +212,8 @@ class Asker:
         return [questions[row - 1] for row in sorted(checked.problems)]
 
 
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+def first_error(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group, however deep it is."""
     error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

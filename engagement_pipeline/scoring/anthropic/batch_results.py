@@ -13,6 +13,7 @@ import anthropic
 from engagement_pipeline.scoring.answers import Checked
 from engagement_pipeline.scoring.anthropic.batches import BatchLook, results
 from engagement_pipeline.scoring.anthropic.client import Arrived, read_message, usage_of
+from engagement_pipeline.scoring.anthropic.judging import answer_writing, check_message
 from engagement_pipeline.scoring.anthropic.ledger import (
     BatchLedger,
     Call,
@@ -21,7 +22,6 @@ from engagement_pipeline.scoring.anthropic.ledger import (
     asked_from_text,
 )
 from engagement_pipeline.scoring.anthropic.models import KNOWN_MODELS, ModelSpec, Usage
-from engagement_pipeline.scoring.anthropic.sending import answer_writing, check_message
 from engagement_pipeline.scoring.levels import OrgContext
 from engagement_pipeline.scoring.questions import Question
 

@@ -1,9 +1,10 @@
-"""A request to the Messages API: the prompt, as one model takes it.
+"""A request to the Messages API: a prompt, as one model takes it.
 
-Sampling parameters are not sent: the API refuses them. What the prompt says is in `prompt`.
+Sampling parameters are not sent: the API refuses them. What the prompts say is in `prompt`, and
+in `behavior.sentiment_questions`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engagement_pipeline.scoring.anthropic.models import ModelSpec, Usage
@@ -24,18 +25,47 @@ def message_params(
     model: ModelSpec, org: OrgContext, profiles: Sequence[Profile]
 ) -> dict[str, Any]:
     """The body of a request about some profiles of one organisation."""
-    system: dict[str, Any] = {"type": "text", "text": SYSTEM}
+    return body_of(
+        model,
+        system=SYSTEM,
+        user=user_turn(org, profiles),
+        tool_name=TOOL_NAME,
+        schema=SCHEMA,
+        max_tokens=_MAX_TOKENS_BESIDES + _MAX_TOKENS_A_ROW * len(profiles),
+    )
+
+
+def body_of(
+    model: ModelSpec,
+    *,
+    system: str,
+    user: str,
+    tool_name: str,
+    schema: Mapping[str, Any],
+    max_tokens: int,
+) -> dict[str, Any]:
+    """The body of a request for an answer of a given shape, as this model takes it.
+
+    Args:
+        model: who is asked.
+        system: what is the same in every request.
+        user: what is asked.
+        tool_name: the tool that must be called, where the model answers by one.
+        schema: the answer's shape.
+        max_tokens: what the answer may take at most.
+    """
+    told: dict[str, Any] = {"type": "text", "text": system}
     params: dict[str, Any] = {
         "model": model.name,
-        "max_tokens": _MAX_TOKENS_BESIDES + _MAX_TOKENS_A_ROW * len(profiles),
-        "system": [system],
-        "messages": [{"role": "user", "content": user_turn(org, profiles)}],
-        **_answer_shape(model),
+        "max_tokens": max_tokens,
+        "system": [told],
+        "messages": [{"role": "user", "content": user}],
+        **_answer_shape(model, tool_name, schema),
     }
     if model.must_disable_thinking:
         params["thinking"] = {"type": "disabled"}
     if is_prefix_cacheable(model, params):
-        system["cache_control"] = {"type": "ephemeral"}
+        told["cache_control"] = {"type": "ephemeral"}
     return params
 
 
@@ -55,10 +85,10 @@ def expected_usage(
     )
 
 
-def _answer_shape(model: ModelSpec) -> dict[str, Any]:
+def _answer_shape(model: ModelSpec, tool_name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     if model.output_mode == "json":
-        return {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}}
+        return {"output_config": {"format": {"type": "json_schema", "schema": schema}}}
     return {
-        "tools": [{"name": TOOL_NAME, "strict": True, "input_schema": SCHEMA}],
-        "tool_choice": {"type": "tool", "name": TOOL_NAME, "disable_parallel_tool_use": True},
+        "tools": [{"name": tool_name, "strict": True, "input_schema": schema}],
+        "tool_choice": {"type": "tool", "name": tool_name, "disable_parallel_tool_use": True},
     }

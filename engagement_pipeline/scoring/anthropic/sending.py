@@ -1,7 +1,7 @@
 """Sending one request until it is answered: the retry loop, with limits, budget and ledger.
 
-What a request asks and what its answer is worth is `asking`'s; what kind of failure one attempt
-was is `client`'s.
+Which requests are made is `asking`'s and `sentiments`', what an answer is worth `judging`'s; what
+kind of failure one attempt was is `client`'s.
 """
 
 import asyncio
@@ -14,16 +14,21 @@ from typing import Any
 
 import anthropic
 
-from engagement_pipeline.scoring.answers import Asked, Checked, Reply, check_reply
+from engagement_pipeline.scoring.answers import Checked
 from engagement_pipeline.scoring.anthropic.budget import Budget
 from engagement_pipeline.scoring.anthropic.client import Arrived, Failed, send_message
-from engagement_pipeline.scoring.anthropic.ledger import Call, Ledger, Row, Writing, asked_as_text
+from engagement_pipeline.scoring.anthropic.judging import (
+    Answered,
+    Request,
+    Verdict,
+    request_about,
+)
+from engagement_pipeline.scoring.anthropic.ledger import Call, Ledger, Writing
 from engagement_pipeline.scoring.anthropic.limits import Need, RateLimiter
 from engagement_pipeline.scoring.anthropic.models import ModelSpec, Usage
-from engagement_pipeline.scoring.anthropic.requests import expected_usage, message_params
+from engagement_pipeline.scoring.anthropic.requests import expected_usage
 from engagement_pipeline.scoring.anthropic.retries import backoff_seconds, retry_after_seconds
 from engagement_pipeline.scoring.levels import OrgContext
-from engagement_pipeline.scoring.prompt import PROMPT_VERSION
 from engagement_pipeline.scoring.questions import Question
 
 _RESERVE_MARGIN = 1.5
@@ -102,19 +107,28 @@ class Sender:
             OrgFailedError: this organisation's is.
             BudgetSpentError: the budget is.
         """
-        params = message_params(self.model, org, [question.profile for question in questions])
-        expected = self._expected(params, len(questions))
+        return await self.send(request_about(self.model, org, questions), purpose)
+
+    async def send(self, request: Request[Verdict], purpose: str) -> Verdict:
+        """Send a request until it is answered; what stands of the answer is then in the ledger.
+
+        Raises:
+            StopRunError: the whole run is over.
+            OrgFailedError: this organisation's is.
+            BudgetSpentError: the budget is.
+        """
+        expected = self._expected(request.params, request.rows)
         attempt = 0
         while True:
             attempt += 1
-            call = self._call(org, questions, purpose, attempt, self.model.cost_usd(expected))
-            found = await self._attempt(call, params, expected, org, questions)
-            if isinstance(found, Checked):
+            call = self._call(request, purpose, attempt, self.model.cost_usd(expected))
+            found = await self._attempt(call, request, expected)
+            if not isinstance(found, Failed):
                 return found
             if found.stops_the_run:
                 raise self._stop(_said(found, "the model cannot be asked"))
             if found.is_too_large:
-                return _unanswered(questions, "too large")
+                return request.too_large
             if not found.is_retryable:
                 raise OrgFailedError(_said(found, "the API refuses what was asked"))
             if attempt >= self.facts.max_attempts:
@@ -132,14 +146,11 @@ class Sender:
         return self.stopped_by
 
     async def _attempt(
-        self,
-        call: Call,
-        params: dict[str, Any],
-        expected: Usage,
-        org: OrgContext,
-        questions: Sequence[Question],
-    ) -> Checked | Failed:
-        at_most = Usage(round(expected.input_tokens * _RESERVE_MARGIN), params["max_tokens"])
+        self, call: Call, request: Request[Verdict], expected: Usage
+    ) -> Verdict | Failed:
+        at_most = Usage(
+            round(expected.input_tokens * _RESERVE_MARGIN), request.params["max_tokens"]
+        )
         reserved, spent = self.model.cost_usd(at_most), 0.0
         if not await self.budget.reserve(reserved):
             raise BudgetSpentError
@@ -151,7 +162,7 @@ class Sender:
                     raise self.stopped_by
                 await self.ledger.write(Writing(begun=[call.begun()]))
                 started = time.monotonic()
-                found = await self._send(params)
+                found = await self._send(request.params)
                 took = time.monotonic() - started
                 self.has_heard |= found.status_code is not None
                 if isinstance(found, Failed):
@@ -162,13 +173,15 @@ class Sender:
                     await self._write_failure(call, found, spent, took)
                     return found
                 spent = self.model.cost_usd(found.usage)
-                self._learn(found.usage, expected, len(questions))
+                self._learn(found.usage, expected, request.rows)
                 self.limiter.settle(place, found.headers, _used(found.usage))
                 self.limiter.went_well()
-                checked = check_message(found, self.model, org, questions)
+                verdict, writing = request.judge(
+                    Answered(call, found, spent, self.facts.now(), took)
+                )
                 # Within the place, so that it is free again only when the answer is on disk.
-                await self._write_answer(call, found, checked, questions, spent, took)
-                return checked
+                await self.ledger.write(writing)
+                return verdict
         finally:
             await self.budget.settle(reserved, spent)
 
@@ -201,20 +214,6 @@ class Sender:
         )
         await self.ledger.write(Writing(ended=[row]))
 
-    async def _write_answer(
-        self,
-        call: Call,
-        found: Arrived,
-        checked: Checked,
-        questions: Sequence[Question],
-        spent: float,
-        took: float,
-    ) -> None:
-        writing = answer_writing(
-            call, found, checked, questions, spent_usd=spent, now=self.facts.now(), took=took
-        )
-        await self.ledger.write(writing)
-
     def _take_note(self, found: Failed, attempt: int) -> None:
         if found.status_code == 429:
             # Also where it asks for no wait at all, or for one until a moment that is past by our
@@ -244,89 +243,24 @@ class Sender:
         self.input_factor += _LEARNING * (ratio - self.input_factor)
 
     def _call(
-        self,
-        org: OrgContext,
-        questions: Sequence[Question],
-        purpose: str,
-        attempt: int,
-        estimated_usd: float,
+        self, request: Request[Any], purpose: str, attempt: int, estimated_usd: float
     ) -> Call:
         self.calls += 1
         return Call(
             call_id=f"{self.facts.run_id}:{self.facts.phase}:{self.calls}",
             run_id=self.facts.run_id,
             as_of=self.facts.as_of,
-            org_id=org.org_id,
+            org_id=request.org_id,
             classifier=self.facts.classifier,
             model=self.model.name,
-            prompt_version=PROMPT_VERSION,
+            prompt_version=request.prompt_version,
             purpose=purpose,
             attempt=attempt,
-            profiles=len(questions),
-            asked=asked_as_text(org.thresholds, questions),
+            profiles=request.rows,
+            asked=request.asked,
             estimated_usd=estimated_usd,
             started_at=self.facts.now(),
         )
-
-
-def check_message(
-    found: Arrived, model: ModelSpec, org: OrgContext, questions: Sequence[Question]
-) -> Checked:
-    """What of an answer stands up to the checks."""
-    reply = Reply(found.message.get("stop_reason"), found.message["content"], model.output_mode)
-    thresholds = org.thresholds
-    return check_reply(
-        reply, [Asked(q.profile.citable, q.profile.is_new(thresholds)) for q in questions]
-    )
-
-
-def answer_writing(
-    call: Call,
-    found: Arrived,
-    checked: Checked,
-    questions: Sequence[Question],
-    *,
-    spent_usd: float,
-    now: datetime,
-    took: float | None,
-) -> Writing:
-    """What the ledger is told of an answer: how the call ended, and each row that stood up."""
-    answers: list[Row] = [
-        {
-            "fingerprint": questions[row - 1].fingerprint,
-            "as_of": call.as_of,
-            "org_id": call.org_id,
-            "profile": questions[row - 1].profile.text,
-            **vars(answer),
-            "model": call.model,
-            "prompt_version": call.prompt_version,
-            "call_id": call.call_id,
-            "answered_at": now,
-        }
-        for row, answer in checked.answers.items()
-    ]
-    wrong = [f"row {row}: {problem}" for row, problem in checked.problems.items()]
-    if checked.reply_problem:
-        wrong.insert(0, checked.reply_problem)
-    stop_reason = found.message.get("stop_reason")
-    ended = call.ended(
-        outcome="answered" if not checked.problems else "partly" if answers else "invalid",
-        usage=found.usage,
-        spent_usd=spent_usd,
-        is_spent_certain=True,
-        answers=len(answers),
-        problems="; ".join(wrong)[:_PROBLEMS_CHARACTERS] or None,
-        status_code=found.status_code,
-        request_id=found.request_id,
-        stop_reason=stop_reason[:_WORD_CHARACTERS] if isinstance(stop_reason, str) else None,
-        ended_at=now,
-        latency_seconds=took,
-    )
-    return Writing(ended=[ended], answers=answers)
-
-
-_PROBLEMS_CHARACTERS = 4_000
-_WORD_CHARACTERS = 256
 
 
 def _used(usage: Usage) -> Need:
@@ -339,8 +273,3 @@ def _said(found: Failed, what: str) -> str:
     status = f" (HTTP {found.status_code})" if found.status_code else ""
     request = f", request {found.request_id}" if found.request_id else ""
     return f"{what}{status}: {found.message}{hint}{request}"
-
-
-def _unanswered(questions: Sequence[Question], problem: str) -> Checked:
-    rows = range(1, len(questions) + 1)
-    return Checked({}, dict.fromkeys(rows, problem), reply_problem=problem, is_cut=True)

@@ -123,6 +123,18 @@ def asker_for(
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Asker:
     """An asker with its own limits and budget."""
+    return Asker(
+        sender_for(client, way, facts, ledger),
+        profiles_per_call=way.pace.profiles_per_call,
+        workers=way.pace.calls_in_flight,
+        on_progress=on_progress,
+    )
+
+
+def sender_for(
+    client: anthropic.AsyncAnthropic, way: Way, facts: RunFacts, ledger: Ledger
+) -> Sender:
+    """A sender with its own limits and budget."""
     pace = way.pace
     limiter = RateLimiter(
         pace.requests_per_minute,
@@ -131,17 +143,4 @@ def asker_for(
         share=pace.share,
         max_in_flight=pace.calls_in_flight,
     )
-    sender = Sender(
-        client,
-        way.model,
-        facts,
-        limiter,
-        Budget(way.max_cost_usd),
-        ledger,
-    )
-    return Asker(
-        sender,
-        profiles_per_call=pace.profiles_per_call,
-        workers=pace.calls_in_flight,
-        on_progress=on_progress,
-    )
+    return Sender(client, way.model, facts, limiter, Budget(way.max_cost_usd), ledger)

@@ -1,0 +1,266 @@
+"""Asking a model how texts sound, where the setting `sentiment_llm` says so.
+
+From texts of organisations to sentiments: redacted, looked up, asked, and written down. What is
+taken out of a text, and what is asked, is decided in `behavior`; everything about the API is in
+`scoring.anthropic`; what becomes of the answers is `interaction_scoring`'s.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+
+from dagster import DagsterLogManager
+
+from engagement_pipeline.behavior import sentiment_questions
+from engagement_pipeline.behavior.redaction import Redactor
+from engagement_pipeline.behavior.sentiment_questions import (
+    PROMPT_VERSION,
+    TEXTS_PER_CALL,
+    is_worth_asking,
+    text_fingerprint,
+)
+from engagement_pipeline.defs.ledger import WarehouseLedger
+from engagement_pipeline.defs.model import way_of
+from engagement_pipeline.defs.progress import Progress
+from engagement_pipeline.scoring.anthropic.sending import RunFacts
+from engagement_pipeline.scoring.anthropic.sentiments import (
+    Prompt,
+    SentimentOutcome,
+    Text,
+    ask_sentiments,
+    expected_cost_usd,
+    packs_of,
+)
+from engagement_pipeline.scoring.anthropic.session import Way
+from engagement_pipeline.settings import Settings
+from engagement_pipeline.warehouse import llm
+from engagement_pipeline.warehouse import model_sentiments as stored
+from engagement_pipeline.warehouse.connection import Connection
+
+PROMPT = Prompt(
+    PROMPT_VERSION,
+    sentiment_questions.SYSTEM,
+    sentiment_questions.TOOL_NAME,
+    sentiment_questions.SCHEMA,
+    sentiment_questions.user_turn,
+    sentiment_questions.check_ratings,
+)
+
+_SENT_AS = "anthropic"
+"""The ledger's word for calls one by one. Whoever gives the levels is nothing to texts."""
+
+
+@dataclass
+class Counts:
+    """What became of the texts of a run so far, in texts that differ once they are redacted.
+
+    Attributes:
+        texts: handed in.
+        known: with an answer on record.
+        answered: with one that came now.
+        bad: whose answer did not stand, twice.
+        over_budget: left unasked by the budget.
+        failed: of organisations that could not be asked to the end.
+        failed_orgs: organisation -> why not.
+    """
+
+    texts: int = 0
+    known: int = 0
+    answered: int = 0
+    bad: int = 0
+    over_budget: int = 0
+    failed: int = 0
+    failed_orgs: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, object]:
+        """The counts as plain values, for metadata."""
+        return asdict(self)
+
+
+def why_nobody_is_asked(settings: Settings) -> str | None:
+    """Why the model is not asked about texts; None where it is."""
+    if not settings.sentiment_llm:
+        return "sentiment_llm is off: no text leaves the machine"
+    if not settings.has_api_key:
+        return "sentiment_llm is on, but there is no ANTHROPIC_API_KEY to ask with"
+    return None
+
+
+def model_sentiments(
+    connection: Connection,
+    settings: Settings,
+    *,
+    run_id: str,
+    as_of: datetime,
+    log: DagsterLogManager,
+) -> "SentimentAsker | None":
+    """What tells a model's sentiments of texts; None where nobody is asked.
+
+    Args:
+        connection: the warehouse, in no transaction while texts are asked about.
+        settings: what may be asked, of whom, and for how much.
+        run_id: the run, for the ledger. All that it spends counts towards `max_cost_usd`.
+        as_of: the moment of the run, for the ledger.
+        log: of the run.
+
+    Raises:
+        UnknownModelError: nobody described the model.
+    """
+    if (reason := why_nobody_is_asked(settings)) is not None:
+        log.info(f"{reason}; VADER's sentiments stand alone")
+        return None
+    if abandoned := llm.settle_abandoned(connection, now=_now()):
+        log.warning(f"{abandoned} calls of an earlier run were cut off; they may be paid")
+    return SentimentAsker(connection, settings, run_id, as_of, log, way_of(settings))
+
+
+@dataclass
+class SentimentAsker:
+    """Tells a model's sentiments of texts, asking as few as it can.
+
+    Texts that are the same once they are redacted are asked about once, and never again: each
+    answer is on disk before its place is used by the next call, so that a run that is killed pays
+    again for what was in flight at most.
+
+    Attributes:
+        counts: what became of the texts so far.
+    """
+
+    connection: Connection
+    settings: Settings
+    run_id: str
+    as_of: datetime
+    log: DagsterLogManager
+    way: Way
+    counts: Counts = field(default_factory=Counts)
+
+    def __call__(self, texts: Sequence[str], org_ids: Sequence[str]) -> list[float | None]:
+        """How each text sounds, from -1 to 1; null where the model gave no answer.
+
+        Args:
+            texts: what was said, as it was said.
+            org_ids: the organisation of each.
+
+        Raises:
+            ValueError: there are not as many organisations as texts.
+            StopRunError: the key, a permission or the account's limit forbids any call; what was
+                answered until then is on record.
+        """
+        if len(texts) != len(org_ids):
+            raise ValueError(
+                f"org_ids: expected one for each of {len(texts)} texts, found {len(org_ids)}"
+            )
+        prints, asked = self._questions(texts, org_ids)
+        known = stored.known_sentiments(
+            self.connection,
+            sorted(asked),
+            prompt_version=PROMPT.version,
+            model=self.way.model.name,
+        )
+        new = [text for fingerprint, text in asked.items() if fingerprint not in known]
+        outcome = self._ask(new) if new else SentimentOutcome()
+        self._count(asked, known, new, outcome)
+        sentiments = known | outcome.sentiments
+        return [
+            None if fingerprint is None else sentiments.get(fingerprint) for fingerprint in prints
+        ]
+
+    def _questions(
+        self, texts: Sequence[str], org_ids: Sequence[str]
+    ) -> tuple[list[str | None], dict[str, Text]]:
+        """The fingerprint of each text that is worth asking about, and what is asked by it."""
+        people = stored.people_of(self.connection, sorted(set(org_ids)))
+        prints: dict[tuple[str, str], str | None] = {}
+        asked: dict[str, Text] = {}
+        # By organisation: a text of several is asked in the name of the first, always the same.
+        for org_id, text in sorted(set(zip(org_ids, texts, strict=True))):
+            if org_id in people:
+                # One at a time: what is known of a large organisation is large.
+                known = people.pop(org_id)
+                redactor = Redactor(known.names, known.ids)
+            redacted = redactor.redact(text)
+            prints[org_id, text] = None
+            if is_worth_asking(redacted):
+                model = self.way.model
+                fingerprint = text_fingerprint(
+                    redacted, model=model.name, output_mode=model.output_mode
+                )
+                prints[org_id, text] = fingerprint
+                asked.setdefault(fingerprint, Text(fingerprint, org_id, redacted))
+        return [prints[pair] for pair in zip(org_ids, texts, strict=True)], asked
+
+    def _ask(self, texts: Sequence[Text]) -> SentimentOutcome:
+        expected_usd = expected_cost_usd(packs_of(texts, TEXTS_PER_CALL), PROMPT, self.way.model)
+        stored.expect_more(self.connection, self._run_row(expected_usd))
+        spent = sum(
+            one.spent_usd for one in llm.spent_by_org(self.connection, self.run_id).values()
+        )
+        left = max(0.0, self.settings.max_cost_usd - spent)
+        calls = stored.calls_of_run(self.connection, self.run_id)
+        facts = RunFacts(
+            self.run_id,
+            self.as_of,
+            _SENT_AS,
+            self.settings.seed,
+            self.settings.max_attempts,
+            _now,
+            # Of its own, since a run may ask several times, and names of calls begin anew.
+            phase=f"texts-{calls}",
+        )
+        progress = Progress(self.log, "Asking the model about texts", len(texts), "texts")
+        return ask_sentiments(
+            texts,
+            PROMPT,
+            replace(self.way, max_cost_usd=left),
+            facts,
+            WarehouseLedger(self.connection).write,
+            texts_per_call=TEXTS_PER_CALL,
+            on_progress=progress.advance,
+        )
+
+    def _run_row(self, expected_usd: float) -> Mapping[str, object]:
+        counts = (
+            "members",
+            "profiles",
+            "profiles_cached",
+            "profiles_waiting",
+            "profiles_fallen_back",
+            "profiles_over_budget",
+        )
+        return {
+            "run_id": self.run_id,
+            "as_of": self.as_of,
+            "classifier": _SENT_AS,
+            "model": self.way.model.name,
+            **dict.fromkeys(counts, 0),
+            "estimated_usd": expected_usd,
+            "one_call_a_member_usd": 0.0,
+            "computed_at": _now(),
+        }
+
+    def _count(
+        self,
+        asked: Mapping[str, Text],
+        known: Mapping[str, float],
+        new: Sequence[Text],
+        outcome: SentimentOutcome,
+    ) -> None:
+        counts = self.counts
+        settled = len(outcome.sentiments) + len(outcome.bad) + len(outcome.over_budget)
+        counts.texts += len(asked)
+        counts.known += len(known)
+        counts.answered += len(outcome.sentiments)
+        counts.bad += len(outcome.bad)
+        counts.over_budget += len(outcome.over_budget)
+        counts.failed += len(new) - settled
+        counts.failed_orgs |= outcome.failed
+        for org_id, reason in sorted(outcome.failed.items()):
+            self.log.warning(f"{org_id}: VADER's sentiments stand alone: {reason}")
+        if outcome.over_budget:
+            self.log.warning(
+                f"{len(outcome.over_budget)} texts were not asked about: max_cost_usd is spent"
+            )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

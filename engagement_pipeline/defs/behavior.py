@@ -1,0 +1,306 @@
+"""The assets of behaviour: interactions scored, patterns, and what is predicted of each member.
+
+What is computed belongs to `behavior`; what is read and written for it, to `interaction_scoring`,
+`pattern_analysis` and `predicting`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from pydantic import Field
+
+from engagement_pipeline.contracts import Contract, contract
+from engagement_pipeline.defs.ingest import RAW_KEYS
+from engagement_pipeline.defs.interaction_scoring import score_new_interactions
+from engagement_pipeline.defs.metadata import (
+    DAILY,
+    WAREHOUSE_POOL,
+    Metadata,
+    asset_key,
+    contract_check,
+    contract_check_spec,
+    counts_table,
+    table_spec,
+)
+from engagement_pipeline.defs.pattern_analysis import analyze_patterns
+from engagement_pipeline.defs.predicting import predict
+from engagement_pipeline.defs.progress import Progress
+from engagement_pipeline.defs.resources import PipelineResource, run_start
+from engagement_pipeline.settings import Settings
+from engagement_pipeline.warehouse import classifications as stored_scores
+from engagement_pipeline.warehouse import member_predictions as stored
+from engagement_pipeline.warehouse.connection import Connection
+from engagement_pipeline.warehouse.quality import Violation, row_count, violations
+from engagement_pipeline.warehouse.schema import upgrade
+
+if TYPE_CHECKING:
+    from engagement_pipeline.defs.asking_sentiments import SentimentAsker
+
+INTERACTIONS = contract("behavior.interactions_scored")
+PATTERNS = contract("behavior.patterns")
+PREDICTIONS = contract("behavior.predictions")
+TRAININGS = contract("behavior.trainings")
+TABLES = (INTERACTIONS, PATTERNS, PREDICTIONS)
+
+_NOT_AGAIN = (
+    "what is shown was predicted for an earlier moment than was trained for, and stands: the next "
+    "refresh predicts by the new models"
+)
+_SERVES = "a_model_serves"
+A_MODEL_SERVES = dg.AssetCheckSpec(
+    _SERVES,
+    asset=asset_key(PREDICTIONS),
+    description="Churn is predicted by a model that beat its baseline. Otherwise the heuristic "
+    "serves, with confidence 0, and this says why.",
+)
+
+
+def succeeded(table: Contract) -> dg.AssetCheckSpec:
+    """The check that a table could be computed; what could not be stays as it was."""
+    return dg.AssetCheckSpec(
+        "computation_succeeded",
+        asset=asset_key(table),
+        description="The rows could be computed. Where they could not, those of the last time "
+        "stand, and no level waits for them.",
+    )
+
+
+class AnalysisConfig(dg.Config):
+    """Whose patterns are described."""
+
+    user_id: str = Field(default="", description="Describe only this person. Empty: everybody.")
+    batch_size: int = Field(
+        default=0, ge=0, description="Members described at a time. 0: as many as memory allows."
+    )
+
+
+@dataclass
+class Done:
+    """What a run made of the tables of behaviour.
+
+    Attributes:
+        metadata: by table.
+        failed: table -> why it could not be computed.
+        not_served: why no model predicts churn, where none does.
+    """
+
+    metadata: dict[str, Metadata] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    not_served: str | None = None
+
+
+def _spec(table: Contract, deps: Sequence[dg.AssetKey], *kinds: str) -> dg.AssetSpec:
+    return table_spec(
+        table,
+        group="behavior",
+        deps=deps,
+        kinds=(*kinds, "duckdb"),
+        skippable=True,
+        freshness_policy=DAILY,
+    )
+
+
+@dg.multi_asset(
+    name="behavior",
+    can_subset=True,
+    specs=[
+        _spec(INTERACTIONS, [RAW_KEYS["interactions"]], "python"),
+        _spec(
+            PATTERNS,
+            [
+                asset_key(INTERACTIONS),
+                *(RAW_KEYS[name] for name in ("memberships", "profiles", "organizations")),
+            ],
+            "polars",
+        ),
+        _spec(
+            PREDICTIONS,
+            [
+                asset_key(INTERACTIONS),
+                asset_key(TRAININGS),
+                *(
+                    RAW_KEYS[name]
+                    for name in (
+                        "memberships",
+                        "attendance",
+                        "notifications",
+                        "notification_reads",
+                    )
+                ),
+            ],
+            "scikitlearn",
+        ),
+    ],
+    check_specs=[
+        *(contract_check_spec(table, is_blocking=False) for table in TABLES),
+        *(succeeded(table) for table in TABLES),
+        A_MODEL_SERVES,
+    ],
+    pool=WAREHOUSE_POOL,
+)
+def behavior(
+    context: dg.AssetExecutionContext, config: AnalysisConfig, pipeline: PipelineResource
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """Score new interactions, describe members' patterns, and predict what they will do.
+
+    None of it may keep the levels of a day back: what cannot be computed is told by a red check,
+    and stays as it was.
+    """
+    settings = pipeline.settings()
+    now = run_start(context)
+    tables = [table for table in TABLES if asset_key(table) in context.selected_asset_keys]
+    with pipeline.warehouse().open() as connection:
+        upgrade(connection, now=now)
+        as_of = _moment(connection, pipeline, tables, now)
+        if as_of is None:
+            context.log.info(_NOT_AGAIN)
+            return
+        done = _compute(context, connection, settings, config, tables, as_of)
+        rows = {table.full_name: row_count(connection, table) for table in tables}
+        broken = {table.full_name: violations(connection, table) for table in tables}
+    for table in tables:
+        yield dg.MaterializeResult(
+            asset_key=asset_key(table),
+            metadata={
+                "dagster/row_count": rows[table.full_name],
+                "as_of": as_of.isoformat(),
+                **done.metadata.get(table.full_name, {}),
+            },
+        )
+    yield from _checks(context, tables, broken, done)
+
+
+def _moment(
+    connection: Connection,
+    pipeline: PipelineResource,
+    tables: Sequence[Contract],
+    now: datetime,
+) -> datetime | None:
+    """The run's moment; none where there is nothing to predict anew.
+
+    After a training only predictions are made, for the moment that is shown: beside levels of
+    another one they would not show. A model of a later moment may not predict for that one.
+    """
+    moment = pipeline.moment(now)
+    if list(tables) != [PREDICTIONS]:
+        return moment
+    shown = stored.predicted_as_of(connection) or stored_scores.shown_as_of(connection)
+    return shown if shown is not None and shown >= moment else None
+
+
+def _compute(
+    context: dg.AssetExecutionContext,
+    connection: Connection,
+    settings: Settings,
+    config: AnalysisConfig,
+    tables: Sequence[Contract],
+    as_of: datetime,
+) -> Done:
+    done = Done()
+
+    def score() -> Metadata:
+        asker = _asker(context, connection, settings, as_of)
+        scored = score_new_interactions(connection, settings, as_of=as_of, model_sentiments=asker)
+        told: Metadata = {"new_interactions": scored.new, "texts": scored.texts}
+        return told if asker is None else {**told, "asked_the_model": asker.counts.as_dict()}
+
+    def describe() -> Metadata:
+        progress: Progress | None = None
+
+        def report(described: int, total: int) -> None:
+            nonlocal progress
+            progress = progress or Progress(context.log, "patterns", total, "members")
+            progress.advance(described - progress.done)
+
+        found = analyze_patterns(
+            connection,
+            settings,
+            as_of=as_of,
+            user_id=config.user_id or None,
+            batch_size=config.batch_size or None,
+            report=report,
+        )
+        flags = {
+            "highly engaged": found.highly_engaged,
+            "declining": found.declining,
+            "needing re-engagement": found.needing,
+        }
+        return {
+            "members": found.members,
+            "flags": dg.MetadataValue.md(counts_table(flags.items(), title="flag", unit="members")),
+        }
+
+    def foresee() -> Metadata:
+        found = predict(connection, settings, as_of=as_of, log=context.log)
+        done.not_served = found.not_served
+        return found.metadata
+
+    stages: dict[str, Callable[[], Metadata]] = {
+        INTERACTIONS.full_name: score,
+        PATTERNS.full_name: describe,
+        PREDICTIONS.full_name: foresee,
+    }
+    for table in tables:
+        try:
+            done.metadata[table.full_name] = stages[table.full_name]()
+        except Exception as error:
+            done.failed[table.full_name] = f"{type(error).__name__}: {error}"
+            context.log.exception(f"{table.full_name}: nothing could be computed: {error}")
+    return done
+
+
+def _asker(
+    context: dg.AssetExecutionContext,
+    connection: Connection,
+    settings: Settings,
+    as_of: datetime,
+) -> "SentimentAsker | None":
+    if not settings.sentiment_llm:
+        return None
+    # The API's client takes seconds to import, and nearly nobody asks it about texts.
+    from engagement_pipeline.defs.asking_sentiments import model_sentiments
+
+    return model_sentiments(
+        connection, settings, run_id=context.run_id, as_of=as_of, log=context.log
+    )
+
+
+def _checks(
+    context: dg.AssetExecutionContext,
+    tables: Sequence[Contract],
+    broken: dict[str, list[Violation]],
+    done: Done,
+) -> Iterator[dg.AssetCheckResult]:
+    wanted = context.selected_asset_check_keys
+    found = []
+    for table in tables:
+        why = done.failed.get(table.full_name)
+        found.append(contract_check(table, broken[table.full_name]))
+        found.append(
+            dg.AssetCheckResult(
+                asset_key=asset_key(table),
+                check_name=succeeded(table).name,
+                passed=why is None,
+                severity=dg.AssetCheckSeverity.ERROR,
+                description=why,
+            )
+        )
+    if PREDICTIONS in tables:
+        why = done.failed.get(PREDICTIONS.full_name) or done.not_served
+        found.append(
+            dg.AssetCheckResult(
+                asset_key=asset_key(PREDICTIONS),
+                check_name=_SERVES,
+                passed=why is None,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=why,
+            )
+        )
+    yield from (
+        check
+        for check in found
+        if dg.AssetCheckKey(check.asset_key or dg.AssetKey([]), str(check.check_name)) in wanted
+    )
