@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from engagement_pipeline.defs.behavior import WRITTEN_ALONG as WRITTEN_BY_BEHAVIOR
 from engagement_pipeline.defs.behavior import behavior
 from engagement_pipeline.defs.gate import gate
 from engagement_pipeline.defs.ingest import JOURNAL, ingest
@@ -33,6 +34,7 @@ def build_defs(**resource_overrides: object) -> dg.Definitions:
             *JOURNAL,
             *WRITTEN_ALONG,
             *WRITTEN_BY_LOOPS,
+            *WRITTEN_BY_BEHAVIOR,
         ],
         jobs=JOBS,  # type: ignore[arg-type]
         schedules=SCHEDULES,

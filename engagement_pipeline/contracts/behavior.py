@@ -157,6 +157,19 @@ class MemberPredictions(PredictionsOfMember):
         strict = True
 
 
+@table("behavior.snapshots", key=["table_name"], time_column="as_of")
+class BehaviorSnapshots(pa.DataFrameModel):
+    """What patterns and predictions were last computed from, so as not to compute them twice."""
+
+    table_name: str = identifier("The table, with its schema.")
+    as_of: Instant = instant("The moment that it describes.")
+    inputs_digest: str = identifier("Sha256 of all that it was computed from.")
+    computed_at: Instant = instant("When that was.")
+
+    class Config:
+        strict = True
+
+
 @table("behavior.trainings", key=["target", "as_of"], time_column="as_of")
 class Trainings(pa.DataFrameModel):
     """How each training of models ended, and on whom they were trained. Rows are only added."""

@@ -26,10 +26,11 @@ from engagement_pipeline.defs.metadata import (
     table_spec,
 )
 from engagement_pipeline.defs.pattern_analysis import analyze_patterns
-from engagement_pipeline.defs.predicting import predict
+from engagement_pipeline.defs.predicting import as_metadata, predict
 from engagement_pipeline.defs.progress import Progress
 from engagement_pipeline.defs.resources import PipelineResource, run_start
 from engagement_pipeline.settings import Settings
+from engagement_pipeline.warehouse import behavior_snapshots as snapshots
 from engagement_pipeline.warehouse import classifications as stored_scores
 from engagement_pipeline.warehouse import member_predictions as stored
 from engagement_pipeline.warehouse.connection import Connection
@@ -43,7 +44,10 @@ INTERACTIONS = contract("behavior.interactions_scored")
 PATTERNS = contract("behavior.patterns")
 PREDICTIONS = contract("behavior.predictions")
 TRAININGS = contract("behavior.trainings")
+SNAPSHOTS = contract("behavior.snapshots")
 TABLES = (INTERACTIONS, PATTERNS, PREDICTIONS)
+VERSION = "1"
+"""Raised when the meaning of a pattern or a prediction changes: then all are computed anew."""
 
 _NOT_AGAIN = (
     "what is shown was predicted for an earlier moment than was trained for, and stands: the next "
@@ -158,7 +162,8 @@ def behavior(
         if as_of is None:
             context.log.info(_NOT_AGAIN)
             return
-        done = _compute(context, connection, settings, config, tables, as_of)
+        work = _Work(context, connection, settings, config, as_of, now)
+        done = work.done(tables)
         rows = {table.full_name: row_count(connection, table) for table in tables}
         broken = {table.full_name: violations(connection, table) for table in tables}
     for table in tables:
@@ -181,48 +186,77 @@ def _moment(
 ) -> datetime | None:
     """The run's moment; none where there is nothing to predict anew.
 
-    After a training only predictions are made, for the moment that is shown: beside levels of
-    another one they would not show. A model of a later moment may not predict for that one.
+    What is only predicted anew, as after a training, is predicted for the moment that is shown:
+    beside levels of another one it would not show. Models trained for a later one may not do that.
     """
     moment = pipeline.moment(now)
     if list(tables) != [PREDICTIONS]:
         return moment
     shown = stored.predicted_as_of(connection) or stored_scores.shown_as_of(connection)
-    return shown if shown is not None and shown >= moment else None
+    if shown is None:
+        return moment
+    trained_for = [row["as_of"] for row in stored.last_trainings(connection).values()]
+    return None if any(as_of > shown for as_of in trained_for) else shown
 
 
-def _compute(
-    context: dg.AssetExecutionContext,
-    connection: Connection,
-    settings: Settings,
-    config: AnalysisConfig,
-    tables: Sequence[Contract],
-    as_of: datetime,
-) -> Done:
-    done = Done()
+@dataclass(frozen=True)
+class _Work:
+    """The stages of one run, each of which fills one table."""
 
-    def score() -> Metadata:
-        asker = _asker(context, connection, settings, as_of)
-        scored = score_new_interactions(connection, settings, as_of=as_of, model_sentiments=asker)
+    context: dg.AssetExecutionContext
+    connection: Connection
+    settings: Settings
+    config: AnalysisConfig
+    as_of: datetime
+    now: datetime
+
+    def done(self, tables: Sequence[Contract]) -> Done:
+        """Fill these tables, one after another; one that cannot be filled stops no other."""
+        stages: dict[str, Callable[[Done], Metadata]] = {
+            INTERACTIONS.full_name: self._score,
+            PATTERNS.full_name: self._describe,
+            PREDICTIONS.full_name: self._predict,
+        }
+        done = Done()
+        for table in tables:
+            try:
+                done.metadata[table.full_name] = stages[table.full_name](done)
+            except Exception as error:
+                done.failed[table.full_name] = f"{type(error).__name__}: {error}"
+                self.context.log.exception(f"{table.full_name}: nothing could be computed: {error}")
+        return done
+
+    def _score(self, _done: Done) -> Metadata:
+        asker = _asker(self.context, self.connection, self.settings, self.as_of)
+        scored = score_new_interactions(
+            self.connection, self.settings, as_of=self.as_of, model_sentiments=asker
+        )
         told: Metadata = {"new_interactions": scored.new, "texts": scored.texts}
         return told if asker is None else {**told, "asked_the_model": asker.counts.as_dict()}
 
-    def describe() -> Metadata:
+    def _describe(self, _done: Done) -> Metadata:
+        is_whole = not self.config.user_id
+        digest = self._digest()
+        if is_whole and snapshots.is_unchanged(self.connection, PATTERNS.full_name, digest):
+            return {"is_unchanged": True}
         progress: Progress | None = None
 
         def report(described: int, total: int) -> None:
             nonlocal progress
-            progress = progress or Progress(context.log, "patterns", total, "members")
+            progress = progress or Progress(self.context.log, "patterns", total, "members")
             progress.advance(described - progress.done)
 
+        self._record(PATTERNS, None)
         found = analyze_patterns(
-            connection,
-            settings,
-            as_of=as_of,
-            user_id=config.user_id or None,
-            batch_size=config.batch_size or None,
+            self.connection,
+            self.settings,
+            as_of=self.as_of,
+            user_id=self.config.user_id or None,
+            batch_size=self.config.batch_size or None,
             report=report,
         )
+        if is_whole:
+            self._record(PATTERNS, digest)
         flags = {
             "highly engaged": found.highly_engaged,
             "declining": found.declining,
@@ -233,23 +267,37 @@ def _compute(
             "flags": dg.MetadataValue.md(counts_table(flags.items(), title="flag", unit="members")),
         }
 
-    def foresee() -> Metadata:
-        found = predict(connection, settings, as_of=as_of, log=context.log)
+    def _predict(self, done: Done) -> Metadata:
+        digest = self._digest()
+        if snapshots.is_unchanged(self.connection, PREDICTIONS.full_name, digest):
+            shown = stored.overview(self.connection)
+            done.not_served = shown["churn_reason"]
+            return {"is_unchanged": True, **as_metadata(shown)}
+        found = predict(self.connection, self.settings, as_of=self.as_of, log=self.context.log)
+        self._record(PREDICTIONS, digest)
         done.not_served = found.not_served
         return found.metadata
 
-    stages: dict[str, Callable[[], Metadata]] = {
-        INTERACTIONS.full_name: score,
-        PATTERNS.full_name: describe,
-        PREDICTIONS.full_name: foresee,
-    }
-    for table in tables:
-        try:
-            done.metadata[table.full_name] = stages[table.full_name]()
-        except Exception as error:
-            done.failed[table.full_name] = f"{type(error).__name__}: {error}"
-            context.log.exception(f"{table.full_name}: nothing could be computed: {error}")
-    return done
+    def _digest(self) -> str:
+        return snapshots.inputs_digest(
+            self.connection,
+            as_of=self.as_of,
+            settings={
+                "version": VERSION,
+                "churn_horizon_days": self.settings.churn_horizon_days,
+                "loops_enabled": self.settings.loops_enabled,
+            },
+            models=self.settings.models_folder,
+        )
+
+    def _record(self, table: Contract, digest: str | None) -> None:
+        snapshots.record(
+            self.connection,
+            table.full_name,
+            digest,
+            as_of=self.as_of,
+            computed_at=self.now,
+        )
 
 
 def _asker(
@@ -304,3 +352,7 @@ def _checks(
         for check in found
         if dg.AssetCheckKey(check.asset_key or dg.AssetKey([]), str(check.check_name)) in wanted
     )
+
+
+WRITTEN_ALONG = [table_spec(SNAPSHOTS, group="behavior", deps=[asset_key(PREDICTIONS)])]
+"""Written along with the tables above, and by nothing else."""

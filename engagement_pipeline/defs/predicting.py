@@ -92,7 +92,7 @@ def predict(
         )
     return Predicted(
         not_served=found["churn"].reason,
-        metadata={**_shown(stored.overview(connection)), "kept_for_outcomes": kept},
+        metadata={**as_metadata(stored.overview(connection)), "kept_for_outcomes": kept},
     )
 
 
@@ -149,5 +149,6 @@ def _published(served: pl.DataFrame, maps: pl.DataFrame, as_of: datetime) -> pl.
     )
 
 
-def _shown(figures: dict[str, object]) -> Metadata:
+def as_metadata(figures: dict[str, object]) -> Metadata:
+    """Figures as Dagster shows them: those that there are."""
     return {name: value for name, value in figures.items() if value is not None}
