@@ -160,8 +160,13 @@ def model_report(model: ServedModel, metrics: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def restored(data: bytes, report: Mapping[str, Any]) -> ServedModel:
+def restored(data: bytes, report: Mapping[str, Any], *, target: str) -> ServedModel:
     """A model from its bytes and its report.
+
+    Args:
+        data: the model.
+        report: what was kept beside it.
+        target: what it must predict.
 
     Raises:
         ForeignModelError: as `from_bytes`.
@@ -170,7 +175,7 @@ def restored(data: bytes, report: Mapping[str, Any]) -> ServedModel:
     estimator: Estimator = from_bytes(data)
     try:
         knots = report["knots"]
-        return ServedModel(
+        model = ServedModel(
             target=str(report["target"]),
             name=str(report["name"]),
             feature_names=tuple(str(name) for name in report["feature_names"]),
@@ -182,10 +187,23 @@ def restored(data: bytes, report: Mapping[str, Any]) -> ServedModel:
                 tuple(float(at) for at in knots["calibrated"]),
             ),
         )
+        _refuse_untrue(model, target)
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedModelError(
             f"the report of the model is not as it was written: {type(error).__name__}: {error}"
         ) from error
+    return model
+
+
+def _refuse_untrue(model: ServedModel, target: str) -> None:
+    if model.target != target:
+        raise ValueError(f"target: expected {target}, found {model.target}")
+    if model.as_of.utcoffset() is None:
+        raise ValueError(f"as_of: expected a time zone, found none in {model.as_of.isoformat()}")
+    raw, calibrated = model.knots
+    is_map = len(raw) == len(calibrated) > 0 and all(0 <= at <= 1 for at in (*raw, *calibrated))
+    if not is_map or sorted(raw) != list(raw) or sorted(calibrated) != list(calibrated):
+        raise ValueError("knots: expected as many as rise from 0 to 1 on both sides")
 
 
 def _refuse_foreign(data: bytes) -> None:

@@ -1,10 +1,11 @@
 """Walk-forward validation: models measured on people and times that they were not trained on.
 
-Here belong the predictions for rows held out. Which rows those are belongs to `splits`; how a model
-is fitted, to `churn_models`; what the predictions are worth, to `classification_metrics`.
+Here belong the predictions for rows held out, and the maps that make them probabilities. Which rows
+are held out belongs to `splits`; how a model is fitted, to `churn_models`; what the predictions are
+worth, to `classification_metrics`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,16 +18,22 @@ from engagement_pipeline.behavior.churn_models import (
     churn_probabilities,
     feature_rows,
 )
-from engagement_pipeline.behavior.isotonic import fitted_knots, probabilities
+from engagement_pipeline.behavior.isotonic import Knots, fitted_knots, probabilities
 from engagement_pipeline.behavior.resampling import Floats
 from engagement_pipeline.behavior.splits import (
     KEYS,
     TEST_CUTOFFS,
     Places,
+    drawn_samples,
+    id_hashes,
     person_codes,
     refuse_leaks,
     splits,
 )
+
+MAP_SAMPLES = 50_000
+"""Rows trained on that maps are fitted with at most: each of their models takes half of them, and
+all together about as long as the models that are measured."""
 
 
 class BaselineScores(Protocol):
@@ -55,8 +62,8 @@ class HeldOut:
     Attributes:
         rows: `user_id`, `org_id`, `cutoff`, `outcome`, `fold`, sorted by the first three.
         scores: model or baseline -> what it ranks the rows by; of models a probability.
-        probabilities: the same names -> probabilities: of baselines after a map that was fitted on
-            the rows trained on, of models after one fitted on the held-out rows of other people.
+        probabilities: the same names -> the same after a map, of models and baselines alike fitted
+            on other people, by outcomes that were known at the cut-off.
         baselines: which of the names are baselines.
         probes: of the last cut-off, one a fold: to ask what counts.
     """
@@ -93,6 +100,15 @@ def walk_forward(
 ) -> HeldOut:
     """Predictions of every model and baseline for people and times that it knew nothing of.
 
+    **Probabilities.** A balanced forest's are far off, and days since the last activity are none,
+    so every score goes through a map of its own: isotonic regression. Models and baselines have
+    theirs by one procedure, on the same rows, of those that the split trains on: other people, and
+    outcomes known by the cut-off. Of these, at most `MAP_SAMPLES`, the people are halved by a hash
+    of their ids, and what is fitted to one half scores the other: nobody's own outcome taught the
+    score that it is set against. The map is then applied to what was fitted to all rows, as in
+    `sklearn.calibration.CalibratedClassifierCV` with `ensemble=False`. Where neither half has both
+    outcomes, it has the share that churned for every score.
+
     Args:
         samples: `org_id`, `user_id`, `cutoff`, `outcome` (0 or 1), and the features, in any order.
         feature_names: which columns are features.
@@ -122,96 +138,99 @@ def walk_forward(
         max_training_samples=max_training_samples,
         in_time=in_time,
     )
-    found = []
-    scored: list[dict[str, tuple[Floats, Floats]]] = []
-    probes = []
+    scorers = _Scorers(feature_names, fitters, baseline_scores, horizon_days, seed)
+    found, scored, maps, probes = [], [], [], []
     for split in planned:
         refuse_leaks(samples, split, horizon_days=horizon_days, in_time=in_time)
         train, test = samples[split.train], samples[split.test]
-        estimators = _fitted(train, feature_names, fitters, seed)
-        raw = {
-            name: churn_probabilities(estimator, test, feature_names)
-            for name, estimator in estimators.items()
-        }
-        mapped = _mapped_baselines(train, test, baseline_scores, horizon_days)
-        scored.append({**mapped, **{name: (score, score) for name, score in raw.items()}})
+        estimators = scorers.fitted(train)
+        scored.append(scorers.scores(estimators, train, test))
+        maps.append(scorers.maps(train, scored[-1]))
         if split.cutoff == planned[-1].cutoff:
             features, outcomes = feature_rows(test, feature_names), test["outcome"].to_numpy()
             probes.append(Probe(estimators, features, outcomes))
         found.append(test.select(*KEYS, "outcome", fold=pl.lit(split.fold, dtype=pl.Int64)))
     if not found:
         return HeldOut(rows=samples.clear().select(*KEYS, "outcome"))
-    return _collected(found, scored, tuple(fitters), probes)
+    return _collected(found, scored, maps, tuple(fitters), probes)
 
 
-def _fitted(
-    train: pl.DataFrame, feature_names: Sequence[str], fitters: Mapping[str, Fitter], seed: int
-) -> dict[str, Estimator]:
-    features, outcomes = feature_rows(train, feature_names), train["outcome"].to_numpy()
-    return {name: fit(features, outcomes, seed) for name, fit in fitters.items()}
+@dataclass(frozen=True)
+class _Scorers:
+    """Models and baselines, and what they all need to score rows."""
 
+    feature_names: Sequence[str]
+    fitters: Mapping[str, Fitter]
+    baseline_scores: BaselineScores
+    horizon_days: int
+    seed: int
 
-def _mapped_baselines(
-    train: pl.DataFrame, test: pl.DataFrame, baseline_scores: BaselineScores, horizon_days: int
-) -> dict[str, tuple[Floats, Floats]]:
-    """Baseline -> its scores of the test, and the probabilities that those of train make of them.
+    def fitted(self, train: pl.DataFrame) -> dict[str, Estimator]:
+        features, outcomes = feature_rows(train, self.feature_names), train["outcome"].to_numpy()
+        return {name: fit(features, outcomes, self.seed) for name, fit in self.fitters.items()}
 
-    Days since the last activity are no probability, nor is any other baseline's score.
-    """
-    outcomes = train["outcome"].to_numpy()
-    # Together, since some fit a model of their own to `train` each time that they are asked.
-    rows = pl.concat([train, test]).drop("outcome")
-    mapped = {}
-    for name, scores in baseline_scores(train, rows, horizon_days=horizon_days).items():
-        if scores.shape != (rows.height,) or not np.isfinite(scores).all():
-            raise ValueError(
-                f"baseline {name}: expected {rows.height} finite scores, found "
-                f"{np.isfinite(scores).sum()} in an array of the shape {scores.shape}"
+    def scores(
+        self, estimators: Mapping[str, Estimator], train: pl.DataFrame, test: pl.DataFrame
+    ) -> dict[str, Floats]:
+        """Baseline or model -> what it gives each row of `test`, of what is known of `train`."""
+        rows = test.drop("outcome")
+        found = {**self.baseline_scores(train, rows, horizon_days=self.horizon_days)}
+        for name, scores in found.items():
+            if scores.shape != (rows.height,) or not np.isfinite(scores).all():
+                raise ValueError(
+                    f"baseline {name}: expected {rows.height} finite scores, found "
+                    f"{np.isfinite(scores).sum()} in an array of the shape {scores.shape}"
+                )
+        for name, estimator in estimators.items():
+            found[name] = churn_probabilities(estimator, rows, self.feature_names)
+        return found
+
+    def maps(self, train: pl.DataFrame, names: Iterable[str]) -> dict[str, Knots]:
+        """The map of each named baseline and model, as `walk_forward` tells."""
+        known = drawn_samples(train, MAP_SAMPLES, seed=self.seed)
+        # Folds are the remainders of the same hashes, which this bit of them says nothing of.
+        bit = id_hashes(known["user_id"], self.seed) >> np.uint64(32) & np.uint64(1)
+        in_first = pl.Series(bit == 1)
+        halves = known.filter(in_first), known.filter(~in_first)
+        scored, outcomes = [], []
+        for taught, asked in (halves, halves[::-1]):
+            if taught["outcome"].n_unique() == 2 and not asked.is_empty():
+                scored.append(self.scores(self.fitted(taught), taught, asked))
+                outcomes.append(asked["outcome"].to_numpy())
+        if not scored:
+            level = fitted_knots(np.zeros(known.height), known["outcome"].to_numpy())
+            return dict.fromkeys(names, level)
+        return {
+            name: fitted_knots(
+                np.concatenate([part[name] for part in scored]), np.concatenate(outcomes)
             )
-        of_train, of_test = scores[: train.height], scores[train.height :]
-        mapped[name] = (of_test, probabilities(of_test, fitted_knots(of_train, outcomes)))
-    return mapped
+            for name in names
+        }
 
 
 def _collected(
     found: Sequence[pl.DataFrame],
-    scored: Sequence[Mapping[str, tuple[Floats, Floats]]],
+    scored: Sequence[Mapping[str, Floats]],
+    maps: Sequence[Mapping[str, Knots]],
     models: Sequence[str],
     probes: Sequence[Probe],
 ) -> HeldOut:
     rows = pl.concat(found).with_row_index("place").sort(KEYS)
     order = rows["place"].to_numpy()
-    rows = rows.drop("place")
     names = list(scored[0])
-    scores = {name: np.concatenate([part[name][0] for part in scored])[order] for name in names}
-    mapped = {name: np.concatenate([part[name][1] for part in scored])[order] for name in names}
-    outcomes, folds = rows["outcome"].to_numpy(), rows["fold"].to_numpy()
+    mapped = [
+        {name: probabilities(part[name], knots[name]) for name in names}
+        for part, knots in zip(scored, maps, strict=True)
+    ]
     return HeldOut(
-        rows=rows,
-        scores=scores,
+        rows=rows.drop("place"),
+        scores={name: np.concatenate([part[name] for part in scored])[order] for name in names},
         probabilities={
-            name: _mapped_across(mapped[name], outcomes, folds) if name in models else mapped[name]
-            for name in names
+            name: np.concatenate([part[name] for part in mapped])[order] for name in names
         },
         baselines=tuple(name for name in names if name not in models),
         probes=tuple(probes),
     )
-
-
-def _mapped_across(raw: Floats, outcomes: Floats, folds: Places) -> Floats:
-    """A model's probabilities after a map fitted on the held-out rows of the other folds.
-
-    That is what a champion will publish: balanced classes alone put a forest's probabilities far
-    off. Who is in one fold has no part in the map of it.
-    """
-    mapped = np.empty_like(raw)
-    for fold in np.unique(folds):
-        is_here = folds == fold
-        if is_here.all():
-            return raw
-        knots = fitted_knots(raw[~is_here], outcomes[~is_here])
-        mapped[is_here] = probabilities(raw[is_here], knots)
-    return mapped
 
 
 def _refuse(samples: pl.DataFrame) -> None:

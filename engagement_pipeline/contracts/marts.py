@@ -68,8 +68,8 @@ class MemberEngagement(Signals):
         nullable=True,
     )
     churn_probability: float = share(
-        "The probability of no activity in the days to come; null where nothing was predicted at "
-        "`as_of`.",
+        "The probability of no activity in the days to come, as last predicted: "
+        "`member_predictions` tells when, by what, and how sure.",
         nullable=True,
     )
     model_version: str = identifier("The model, or the version of the rules.")

@@ -4,7 +4,7 @@ What is trained, and what is kept of it, belongs to `training`.
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import dagster as dg
 from pydantic import Field
@@ -22,8 +22,10 @@ from engagement_pipeline.defs.metadata import (
 )
 from engagement_pipeline.defs.resources import PipelineResource, run_start
 from engagement_pipeline.defs.training import Trained, train_models
+from engagement_pipeline.warehouse.connection import Connection
 from engagement_pipeline.warehouse.quality import row_count, violations
 from engagement_pipeline.warehouse.schema import upgrade
+from engagement_pipeline.warehouse.signals import snapshot
 
 METRICS = contract("behavior.model_metrics")
 CURVES = contract("behavior.model_curves")
@@ -74,10 +76,14 @@ class TrainingConfig(dg.Config):
                 *(
                     RAW_KEYS[name]
                     for name in (
+                        "organizations",
                         "memberships",
+                        "profiles",
                         "attendance",
+                        "event_views",
                         "notifications",
                         "notification_reads",
+                        "interactions",
                     )
                 ),
             ],
@@ -108,14 +114,9 @@ def train(
     """Train models of churn, mood and timing on what came of the past."""
     settings = pipeline.settings()
     now = run_start(context)
-    as_of = pipeline.moment(now)
-    if as_of > now:
-        raise dg.Failure(
-            f"as_of: expected a moment that has come, found {as_of.isoformat()}",
-            allow_retries=False,
-        )
     with pipeline.warehouse().open() as connection:
         upgrade(connection, now=now)
+        as_of = _moment(connection, pipeline, now)
         found = train_models(
             connection,
             settings,
@@ -138,6 +139,22 @@ def train(
         )
     yield from (contract_check(table, broken[table]) for table in TABLES)
     yield from _checks(found)
+
+
+def _moment(connection: Connection, pipeline: PipelineResource, now: datetime) -> datetime:
+    """What a run is told to train for, or else the last refresh.
+
+    What has happened since is not in the warehouse yet: trained for now, the newest outcomes would
+    be taken from too few days, and members who were active in the others would count as churned.
+    """
+    moment = pipeline.moment(now)
+    if moment > now:
+        raise dg.Failure(
+            f"as_of: expected a moment that has come, found {moment.isoformat()}",
+            allow_retries=False,
+        )
+    refreshed = snapshot(connection)
+    return moment if pipeline.as_of or refreshed is None else min(refreshed.as_of, now)
 
 
 def _trainings(found: Sequence[Trained]) -> Metadata:
@@ -181,9 +198,13 @@ def _pictures(found: Sequence[Trained]) -> Metadata:
     }
 
 
+def _leaks(trained: Trained) -> str:
+    return "; ".join(trained.leaks) if trained.leaks else "not looked at: the training failed"
+
+
 def _checks(found: Sequence[Trained]) -> Iterator[dg.AssetCheckResult]:
     failed = {t.training["target"]: t.training["reason"] for t in found if t.is_failed}
-    leaks = {t.training["target"]: "; ".join(t.leaks) for t in found if t.leaks}
+    leaks = {t.training["target"]: _leaks(t) for t in found if t.leaks or t.leaks is None}
     without = {t.training["target"]: t.training["reason"] for t in found if t.model is None}
     for spec, why, severity in (
         (TRAINING_SUCCEEDED, failed, dg.AssetCheckSeverity.ERROR),

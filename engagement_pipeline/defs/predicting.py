@@ -71,18 +71,34 @@ def predict(
     for target, state in found.items():
         if state.reason is not None:
             log.info(f"{target}: no model serves: {state.reason}")
-    churn = found["churn"].model
-    maps = pl.DataFrame()
-    if settings.loops_enabled:
-        key = map_key(CHURN, churn.name if churn else "heuristic")
-        maps = stored.maps_in_force(connection, key=key, as_of=as_of)
     hours = timing_inputs(connection, settings, as_of=as_of, trains=False)
-    timing = found["timing"].model
-    times = best_times(
-        hours.activity, hours.members, timing.estimator if timing else None, as_of=as_of
-    )
-    frames = _frames(connection, settings, found, maps, times, as_of)
-    stored.write_predictions(connection, frames)
+
+    def write() -> pl.DataFrame:
+        churn, timing = found["churn"].model, found["timing"].model
+        maps = pl.DataFrame()
+        if settings.loops_enabled:
+            key = map_key(CHURN, churn.name if churn else "heuristic")
+            maps = stored.maps_in_force(connection, key=key, as_of=as_of)
+        times = best_times(
+            hours.activity, hours.members, timing.estimator if timing else None, as_of=as_of
+        )
+        frames = _frames(connection, settings, found, maps, times, as_of)
+        stored.write_predictions(connection, frames)
+        return maps
+
+    try:
+        maps = write()
+    except Exception as error:
+        if not any(state.model for state in found.values()):
+            raise
+        # A file may be whole and its model broken: then nobody's day waits for it.
+        log.exception(f"the models could not predict, and the heuristic does: {error}")
+        found |= {
+            target: InForce(None, f"the model {state.model.version} could not predict: {error}")
+            for target, state in found.items()
+            if state.model is not None
+        }
+        maps = write()
     kept = 0
     if settings.loops_enabled:
         kept = stored.keep_for_outcomes(connection, kind=CHURN, as_of=as_of)

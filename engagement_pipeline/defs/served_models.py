@@ -48,14 +48,9 @@ def in_force(
     """The model of a target that may predict at a moment.
 
     None does that is missing, damaged, foreign, of other versions, features or horizon, or that
-    was trained for a later moment. Where the last training ended without one, that is why.
+    was trained for a later moment. What is on disk decides, since it changes at once; the record of
+    trainings only tells why nothing is there.
     """
-    last = stored.last_trainings(connection).get(target)
-    if last is not None and last["outcome"] != "champion":
-        return InForce(
-            None,
-            f"the training of {last['as_of']:%Y-%m-%d} ended without a model: {last['reason']}",
-        )
     try:
         found = read_model(
             settings.models_folder,
@@ -64,9 +59,7 @@ def in_force(
             horizon_days=horizon_days,
         )
     except ModelFileError as error:
-        if last is None:
-            return InForce(None, "no model has been trained yet: engagement train-models")
-        return InForce(None, f"{error}: train anew with engagement train-models")
+        return InForce(None, _why_none(connection, target, error))
     # Reading models takes seconds to import, which nobody need wait for who has none.
     from engagement_pipeline.behavior.model_bytes import (
         DamagedModelError,
@@ -75,11 +68,24 @@ def in_force(
     )
 
     try:
-        model = restored(found.data, found.report)
+        model = restored(found.data, found.report, target=target)
     except (DamagedModelError, ForeignModelError) as error:
         return InForce(None, f"{settings.models_folder}: the model of {target}: {error}")
     why = unfit(model, feature_names, horizon_days=horizon_days, as_of=as_of)
     return InForce(None if why else model, why)
+
+
+def _why_none(connection: Connection, target: str, error: ModelFileError) -> str:
+    last = stored.last_trainings(connection).get(target)
+    if last is None:
+        return "no model has been trained yet: engagement train-models"
+    when = f"the training of {last['as_of']:%Y-%m-%d}"
+    match last["outcome"]:
+        case "champion":
+            return f"{error}: train anew with engagement train-models"
+        case "failed":
+            return f"{error}, and {when} failed: {last['reason']}"
+    return f"{when} ended without a model: {last['reason']}"
 
 
 def keep(settings: Settings, target: str, model: ServedModel | None, metrics: pl.DataFrame) -> None:

@@ -6,7 +6,7 @@ How a model is trained, judged and chosen is decided in `behavior`.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import dagster as dg
 import polars as pl
@@ -20,7 +20,7 @@ from engagement_pipeline.defs.served_models import keep
 from engagement_pipeline.defs.timing import timing_inputs
 from engagement_pipeline.settings import Settings
 from engagement_pipeline.warehouse import member_predictions as stored
-from engagement_pipeline.warehouse.behavior_sources import first_activity_at
+from engagement_pipeline.warehouse.behavior_sources import source_starts
 from engagement_pipeline.warehouse.connection import Connection
 from engagement_pipeline.warehouse.patterns import member_count
 
@@ -35,9 +35,18 @@ _SAMPLES_FOR_EACH_TRAINED_ON = 10
 would take memory with every member."""
 
 POPULATION = (
-    "everyone who was a member at a cut-off date, in all organisations, active or not; churned is "
-    "who attended, answered, read and said nothing in the horizon after it"
+    "everyone who was a member at a cut-off date, active or not, in all organisations, each since "
+    "its first recorded activity; churned is who attended, answered, read and said nothing in the "
+    "horizon after it"
 )
+
+
+class LeakingFeaturesError(RuntimeError):
+    """Features know what came later; the text names them."""
+
+    def __init__(self, leaks: list[str]) -> None:
+        super().__init__(f"features know what came later: {'; '.join(leaks)}")
+        self.leaks = leaks
 
 
 @dataclass
@@ -46,14 +55,14 @@ class Trained:
 
     Attributes:
         training: a row of `behavior.trainings` but for `computed_at`.
-        leaks: features that knew what came later, in words.
+        leaks: features that knew what came later, in words; None where nobody looked.
     """
 
     training: Mapping[str, Any]
     metrics: pl.DataFrame = field(default_factory=_METRICS.empty)
     curves: pl.DataFrame = field(default_factory=_CURVES.empty)
     model: ServedModel | None = None
-    leaks: list[str] = field(default_factory=list)
+    leaks: list[str] | None = field(default_factory=list)
 
     @property
     def is_failed(self) -> bool:
@@ -83,18 +92,20 @@ def train_models(
     for target in PREDICTION_TARGETS:
         try:
             trained = trainers[target]()
-            if not trained.is_failed:
-                keep(settings, target, trained.model, trained.metrics)
+            stored.add_training(
+                connection,
+                trained.training,
+                trained.metrics,
+                trained.curves,
+                computed_at=computed_at,
+            )
+            keep(settings, target, trained.model, trained.metrics)
         except Exception as error:
             log.exception(f"{target}: the training failed: {error}")
-            trained = Trained(_failed(target, as_of, f"{type(error).__name__}: {error}"))
-        stored.add_training(
-            connection,
-            trained.training,
-            trained.metrics,
-            trained.curves,
-            computed_at=computed_at,
-        )
+            leaks = error.leaks if isinstance(error, LeakingFeaturesError) else None
+            why = f"{type(error).__name__}: {error}"
+            trained = Trained(_failed(target, as_of, why), leaks=leaks)
+            stored.add_failed_training(connection, trained.training, computed_at=computed_at)
         reason = trained.training["reason"]
         log.info(f"{target}: {trained.training['outcome']}{f': {reason}' if reason else ''}")
         found.append(trained)
@@ -109,21 +120,25 @@ def _churn(
     log: dg.DagsterLogManager,
 ) -> Trained:
     from engagement_pipeline.behavior.churn_baselines import baseline_scores
-    from engagement_pipeline.behavior.churn_samples import churn_samples, cutoffs, drawn_people
+    from engagement_pipeline.behavior.churn_samples import (
+        SourceStarts,
+        churn_samples,
+        cutoffs,
+        drawn_people,
+    )
     from engagement_pipeline.behavior.churn_training import train_churn
-    from engagement_pipeline.behavior.features import FEATURES
+    from engagement_pipeline.behavior.features import FEATURES, member_features
 
     days = settings.churn_horizon_days
     moments = cutoffs(as_of, horizon_days=days, count=settings.training_cutoffs)
-    first = first_activity_at(connection)
+    starts = SourceStarts(*source_starts(connection))
     share = _share_of_people(connection, settings, len(moments), moments[-1])
     frames: list[pl.DataFrame] = []
-    leaks: list[str] = []
     for sources in behavior_slices(connection, settings, as_of):
         drawn = only_people(sources, drawn_people(sources, share=share, seed=settings.seed))
-        frames.append(churn_samples(drawn, moments, horizon_days=days, first_active_at=first))
-        if not leaks:
-            leaks = _leaks(drawn, moments[-1])
+        frames.append(churn_samples(drawn, moments, horizon_days=days, starts=starts))
+        if len(frames) == 1:
+            _refuse_leaks(member_features, drawn, moments[-1])
         log.info(f"churn: {sum(frame.height for frame in frames):,} samples so far")
     trained = train_churn(
         pl.concat(frames),
@@ -136,16 +151,12 @@ def _churn(
         seed=settings.seed,
         population=POPULATION,
     )
-    if leaks:
-        told = f"features know what came later: {'; '.join(leaks)}"
-        failed = {**trained.training, "outcome": "failed", "champion": None, "reason": told}
-        return Trained(failed, leaks=leaks)
     return Trained(trained.training, trained.metrics, trained.curves, trained.model)
 
 
 def _mood(connection: Connection, settings: Settings, as_of: datetime, min_samples: int) -> Trained:
     from engagement_pipeline.behavior.churn_samples import cutoffs, drawn_people
-    from engagement_pipeline.behavior.mood import MOOD_DAYS, mood_samples
+    from engagement_pipeline.behavior.mood import MOOD_DAYS, mood_features, mood_samples
     from engagement_pipeline.behavior.mood_training import train_mood
 
     moments = cutoffs(as_of, horizon_days=MOOD_DAYS, count=settings.training_cutoffs)
@@ -154,7 +165,10 @@ def _mood(connection: Connection, settings: Settings, as_of: datetime, min_sampl
     for sources in behavior_slices(connection, settings, as_of):
         if sources.interactions is not None:
             people = drawn_people(sources, share=share, seed=settings.seed)
-            frames.append(mood_samples(only_people(sources, people), moments))
+            drawn = only_people(sources, people)
+            frames.append(mood_samples(drawn, moments))
+            if len(frames) == 1:
+                _refuse_leaks(mood_features, drawn, moments[-1])
     trained = train_mood(
         pl.concat(frames) if frames else None,
         as_of=as_of,
@@ -188,18 +202,29 @@ def _share_of_people(
     return min(1.0, _SAMPLES_FOR_EACH_TRAINED_ON * settings.max_training_samples / max(samples, 1))
 
 
-def _leaks(sources: BehaviorSources, at: datetime) -> list[str]:
-    from engagement_pipeline.behavior.features import member_features
+class _Builder(Protocol):
+    def __call__(self, sources: BehaviorSources, *, as_of: datetime) -> pl.DataFrame: ...
+
+
+def _refuse_leaks(build: _Builder, sources: BehaviorSources, at: datetime) -> None:
+    """Have features computed again without what came later, and compared.
+
+    Raises:
+        LeakingFeaturesError: one is otherwise then.
+    """
     from engagement_pipeline.behavior.leaks import leaks
 
     people = sources.memberships.select("user_id").unique().sort("user_id").collect()
     found = leaks(
-        lambda some, moment: member_features(some, as_of=moment),
+        lambda some, moment: build(some, as_of=moment),
         sources,
         at=at,
         members=people.head(_LOOKED_AT_FOR_LEAKS),
     )
-    return [f"{leak.feature} of {leak.members} members (such as {leak.example})" for leak in found]
+    if found:
+        raise LeakingFeaturesError(
+            [f"{leak.feature} of {leak.members} members (such as {leak.example})" for leak in found]
+        )
 
 
 def _failed(target: str, as_of: datetime, why: str) -> dict[str, Any]:

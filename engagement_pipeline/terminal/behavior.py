@@ -135,10 +135,11 @@ def _with_interval(row: Row) -> str:
 
 
 def analytics(settings: Settings, days: int) -> list[Row]:
-    """Each organisation's last `days` days up to the moment shown.
+    """Each organisation's last `days` whole days (UTC) before that of the moment shown.
 
     Interactions, how many members a day they come from on average, how they sound, how many came
-    to events, and the mean probability that a member does nothing in the days to come.
+    to events, and the mean probability that a member does nothing in the days to come, where a
+    model tells it.
     """
     with open_published(settings.published_path) as connection:
         return query(connection, _ANALYTICS, {"days": days}).to_dicts()
@@ -154,16 +155,16 @@ WITH orgs AS (
            sum(d.mean_sentiment * d.texts) / nullif(sum(d.texts), 0) AS mean_sentiment,
            sum(d.mean_quality * d.interactions) / sum(d.interactions) AS mean_quality
     FROM orgs AS o INNER JOIN marts.interactions_daily AS d
-        ON o.org_id = d.org_id AND d.day > o.today - CAST($days AS INTEGER) AND d.day <= o.today
+        ON o.org_id = d.org_id AND d.day >= o.today - CAST($days AS INTEGER) AND d.day < o.today
     GROUP BY o.org_id
 ), came AS (
     SELECT o.org_id, sum(d.attended) AS attended, sum(d.no_shows) AS no_shows
     FROM orgs AS o INNER JOIN marts.attendance_daily AS d
-        ON o.org_id = d.org_id AND d.day > o.today - CAST($days AS INTEGER) AND d.day <= o.today
+        ON o.org_id = d.org_id AND d.day >= o.today - CAST($days AS INTEGER) AND d.day < o.today
     GROUP BY o.org_id
 ), foreseen AS (
     SELECT org_id, avg(churn_probability) AS mean_churn_probability
-    FROM marts.member_predictions GROUP BY org_id
+    FROM marts.member_predictions WHERE churn_model <> 'heuristic' GROUP BY org_id
 )
 SELECT o.org_id, o.as_of, o.members,
        CAST(coalesce(s.interactions, 0) AS BIGINT) AS interactions,

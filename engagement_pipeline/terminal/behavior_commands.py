@@ -76,11 +76,17 @@ def train_models(
             min=10, help="Samples that a model needs; default: the setting min_training_samples."
         ),
     ] = None,
-    as_of: AsOfOption = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            callback=moment_option,
+            help="The moment to train for, ISO 8601; default: that of the last refresh.",
+        ),
+    ] = None,
     is_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train models of churn, mood and timing on what came of the past; publish how they did."""
+    """Train models of churn, mood and timing on what came of the past, as of the last refresh."""
     settings = load_settings()
     with showing.progress_bars(not is_json and not debug):
         outcome = behavior.train(settings, min_samples=min_samples, as_of=as_of, is_verbose=debug)
@@ -93,9 +99,6 @@ def train_models(
             for target, rows in metrics.items():
                 title = f"{target.capitalize()}: on members and times not trained on, 95 %"
                 showing.table(rows, title=title)
-            days = settings.churn_horizon_days
-            if as_of is None and (hint := stale_hint(settings, did="Trained", days=days)):
-                showing.note(hint)
     if outcome.failures:
         raise RunFailedError("\n".join(outcome.failures))
 
@@ -107,4 +110,4 @@ def analytics(
 ) -> None:
     """What was said and attended in each organisation in the last days, and what is foreseen."""
     rows = behavior.analytics(load_settings(), days)
-    show(rows, f"The {days} days up to as_of", is_json)
+    show(rows, f"The {days} days before as_of", is_json)

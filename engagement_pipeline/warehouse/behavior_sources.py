@@ -34,6 +34,31 @@ _ACTIVITY_TABLES = (
     "behavior.interactions_scored",
 )
 
+_ORG_STARTS = """
+    WITH first_reads AS (
+        SELECT n.user_id, n.org_id, min(r.read_at) AS read_at
+        FROM raw.notification_reads AS r
+        INNER JOIN raw.notifications AS n USING (notification_id)
+        GROUP BY n.notification_id, n.user_id, n.org_id
+    ), activity AS (
+        SELECT org_id, min(created_at) AS starts_at FROM raw.attendance GROUP BY org_id
+        UNION ALL
+        SELECT org_id, min(sent_at) FROM behavior.interactions_scored GROUP BY org_id
+        UNION ALL
+        SELECT org_id, min(read_at) FROM first_reads WHERE org_id IS NOT NULL GROUP BY org_id
+        UNION ALL
+        SELECT m.org_id, min(f.read_at)
+        FROM first_reads AS f
+        INNER JOIN raw.memberships AS m ON m.user_id = f.user_id AND m.joined_at <= f.read_at
+        WHERE f.org_id IS NULL
+        GROUP BY m.org_id
+    )
+    SELECT org_id, min(starts_at) AS starts_at FROM activity GROUP BY org_id ORDER BY org_id"""
+_TABLE_STARTS = """
+    SELECT (SELECT min(viewed_at) FROM raw.event_views) AS event_views,
+           (SELECT min(sent_at) FROM raw.notifications) AS notifications,
+           (SELECT min(sent_at) FROM behavior.interactions_scored) AS interactions"""
+
 
 def slices(
     connection: Connection, *, as_of: datetime, slice_rows: int
@@ -54,15 +79,16 @@ def absent_tables(present: Presence) -> set[str]:
     return {table for table, name in OPTIONAL.items() if not getattr(present, name)}
 
 
-def first_activity_at(connection: Connection) -> datetime | None:
-    """When anybody first did anything: the first row of attendance, interactions or reads.
+def source_starts(connection: Connection) -> tuple[pl.DataFrame, dict[str, datetime]]:
+    """When each organisation and each table began, for `churn_samples.SourceStarts`.
 
-    Of slices of people each knows only its own; samples are to begin alike in all of them.
+    Of slices of people each knows only its own; samples are to begin alike in all of them. What
+    counts is what `churn_samples.source_starts` says.
+
+    Returns:
+        `org_id`, `starts_at`, sorted, without organisations where nobody ever did anything; and
+        the first row of each of the `OPTIONAL` tables that has any.
     """
-    earliest: datetime | None = query(
-        connection,
-        """SELECT least((SELECT min(created_at) FROM raw.attendance),
-                        (SELECT min(sent_at) FROM behavior.interactions_scored),
-                        (SELECT min(read_at) FROM raw.notification_reads)) AS at""",
-    ).item()
-    return earliest
+    orgs = query(connection, _ORG_STARTS)
+    firsts = query(connection, _TABLE_STARTS).row(0, named=True)
+    return orgs, {table: first for table, first in firsts.items() if first is not None}

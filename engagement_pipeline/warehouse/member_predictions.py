@@ -122,6 +122,23 @@ def add_training(
             append(connection, table.full_name, table.validate(frame))
 
 
+def add_failed_training(
+    connection: Connection, training: Mapping[str, Any], *, computed_at: datetime
+) -> None:
+    """Put a training that failed on record, unless one of the same moment had come to an end: what
+    that one found still holds."""
+    ended = query(
+        connection,
+        f"SELECT count(*) AS n FROM {_TRAININGS.full_name} "
+        "WHERE target = $target AND as_of = $as_of AND outcome <> 'failed'",
+        {"target": training["target"], "as_of": training["as_of"]},
+    )
+    if not ended["n"].item():
+        add_training(
+            connection, training, _METRICS.empty(), _CURVES.empty(), computed_at=computed_at
+        )
+
+
 def last_trainings(connection: Connection) -> dict[str, dict[str, Any]]:
     """By target: the training that was done last."""
     rows = read_table(connection, _TRAININGS).sort("computed_at", "as_of")

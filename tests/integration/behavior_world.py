@@ -113,12 +113,13 @@ def _add_prediction(world: Any, dice: random.Random, org_id: str, user_id: str, 
 
 
 def _add_trainings(world: Any, dice: random.Random) -> None:
-    """Churn was trained for a later moment first, mood twice for one; timing had too little."""
+    """Churn was trained for a later moment first, and failed last; timing had too little."""
     trainings = [
         ("churn", world.shown + DAY, "champion", world.shown - 9 * DAY),
         ("churn", world.shown - DAY, "no_champion", world.shown - 2 * DAY),
         ("mood", world.shown - 2 * DAY, "champion", world.shown),
         ("mood", world.shown - 3 * DAY, "no_champion", world.shown),
+        ("churn", world.shown - 2 * DAY, "failed", world.shown),
         ("timing", world.shown, "too_few_samples", world.shown),
     ]
     for target, as_of, outcome, computed_at in trainings:
@@ -142,7 +143,7 @@ def _add_trainings(world: Any, dice: random.Random) -> None:
                 "computed_at": computed_at,
             }
         )
-        if target == "timing":
+        if outcome in ("too_few_samples", "failed"):
             continue
         for model, metric in [
             ("a_model", "roc_auc"),

@@ -64,5 +64,5 @@ LEFT JOIN {{ ref('stg_override_spans') }} AS o
         AND r.overrides_at >= o.holds_from
         AND r.overrides_at < o.holds_until
 LEFT JOIN {{ source('behavior', 'predictions') }} AS b
-    ON c.org_id = b.org_id AND c.user_id = b.user_id AND c.as_of = b.as_of
+    ON c.org_id = b.org_id AND c.user_id = b.user_id
 LEFT JOIN {{ source('raw', 'profiles') }} AS p ON c.user_id = p.user_id

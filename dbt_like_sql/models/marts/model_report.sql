@@ -1,5 +1,6 @@
--- Of each target the training done last: its models are in place. One that had too little to measure
--- anything by keeps a row, so that it is seen why.
+-- Of each target the training done last: its models are in place. One that failed left those before
+-- it in place, and shows only where there is none. One that had too little to measure anything by
+-- keeps a row, so that it is seen why.
 WITH last_trainings AS (
     SELECT
         target,
@@ -14,7 +15,10 @@ WITH last_trainings AS (
         cutoffs,
         last_cutoff
     FROM {{ source('behavior', 'trainings') }}
-    QUALIFY row_number() OVER (PARTITION BY target ORDER BY computed_at DESC, as_of DESC) = 1
+    QUALIFY
+        row_number() OVER (
+            PARTITION BY target ORDER BY outcome = 'failed', computed_at DESC, as_of DESC
+        ) = 1
 )
 
 SELECT

@@ -148,7 +148,7 @@ def test_one_hot_and_additive_is_what_the_choice_of_an_hour_relies_on(sunday):
 def test_the_model_can_be_kept_as_a_file_and_says_the_same_again(sunday):
     _, found = sunday
     report = model_report(found.served, found.metrics)
-    again = restored(to_bytes(found.model), json.loads(json.dumps(report)))
+    again = restored(to_bytes(found.model), json.loads(json.dumps(report)), target="timing")
     assert (again.target, again.name, again.feature_names) == ("timing", MODEL, FEATURES)
     points = np.array([[h, 1 + h % 7, -1.5] for h in range(24)])
     assert (again.estimator.predict_proba(points) == found.model.predict_proba(points)).all()
