@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 SHELL := /bin/bash
+# Compiling every module of every library takes longer than the few that are imported then do.
+PIP_OPTIONS := --quiet --disable-pip-version-check --no-deps --no-compile
 # Tests write many small files and wait for each to be on disk. Memory is quicker, where it has room.
 ROOM := $(shell df --output=avail -k /dev/shm 2>/dev/null | tail -1)
 SCRATCH := $(if $(shell test 0$(strip $(ROOM)) -ge 4000000 && echo yes),/dev/shm,$(or $(TMPDIR),/tmp))
@@ -12,7 +14,7 @@ IN_SCRATCH = scratch=$$(mktemp -d -p $(SCRATCH)) && trap 'rm -rf "$$scratch"' EX
 PYTEST = -m pytest -n $(WORKERS) --dist worksteal --basetemp="$$scratch/tests" \
 	-o tmp_path_retention_policy=failed
 
-.PHONY: demo test lint types walls check test-duckdb2 bench ui lock docs clean
+.PHONY: demo test lint types walls check test-duckdb2 bench models ui lock docs clean
 
 demo: $(VENV)/.installed  ## sample data, the daily run, and a table of what was published
 	$(BIN)/engagement demo
@@ -46,6 +48,9 @@ test-duckdb2: $(VENV)/.installed-dev  ## the tests that touch DuckDB, on its nex
 bench: $(VENV)/.installed-dev  ## all benchmarks; writes docs/performance.md
 	$(BIN)/python -m benchmarks
 
+models: $(VENV)/.installed-dev  ## what models are worth; writes figures and pictures of docs/models.md
+	$(BIN)/python -m benchmarks.models all
+
 docs: $(VENV)/.installed-dev  ## what is generated from the contracts: schema files and data dictionary
 	$(BIN)/python -m engagement_pipeline.warehouse.schema_yaml dbt_like_sql
 	$(BIN)/python -m engagement_pipeline.terminal.dictionary docs/data-dictionary.md
@@ -59,12 +64,12 @@ LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --no-build-isolation -e .
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements-dev.lock
 	touch $@
 
 clean:

@@ -82,6 +82,7 @@ def run(
     from engagement_pipeline.terminal import daily
 
     settings = load_settings(source=source, classifier=classifier, max_cost_usd=max_cost_usd)
+    showing.warn_of_missing_key(settings)
     if dry_run:
         from engagement_pipeline.terminal.plan import plan
 

@@ -119,7 +119,8 @@ class PredictionsOfMember(pa.DataFrameModel):
     user_id: str = identifier("The member.")
     as_of: Instant = instant("The moment that it is predicted at.")
     churn_probability: float = share(
-        "The probability that the member does nothing in the horizon, as it is published."
+        "The probability that the member does nothing in the horizon, as it is published. Where "
+        "`churn_model` is `heuristic` it is the heuristic's rank instead, and no probability."
     )
     churn_raw: float = share("The same before calibration.")
     churn_heuristic: float = share(
@@ -134,7 +135,7 @@ class PredictionsOfMember(pa.DataFrameModel):
     churn_reason: str = text("Why the heuristic serves; null where a model does.", nullable=True)
     horizon_days: int = count("Days after `as_of` that churn is predicted for.")
     mood_now: float = signed_share(
-        "Mean sentiment of the last 7 days with any; null without text.", nullable=True
+        "Mean sentiment of the 7 days up to `as_of`; null without a text in them.", nullable=True
     )
     mood_predicted: float = signed_share(
         "Mean sentiment expected for the next 7 days; null where no model beats `stays as it is`.",

@@ -26,7 +26,7 @@ from engagement_pipeline.contracts.contract import table
 
 @table("marts.member_patterns", key=["org_id", "user_id"], has_key_index=True)
 class MemberPatternsMart(Patterns):
-    """How each member who is in the source's interactions behaved in the last 30 days."""
+    """How each current member behaved in the last 30 days; empty without interactions."""
 
     org_name: str = name("Its name.")
 
@@ -51,7 +51,7 @@ class InteractionsDaily(pa.DataFrameModel):
     org_id: str = identifier("The organisation.")
     day: pl.Date = date("The day, in UTC.")
     interactions: int = count("Interactions.")
-    members: int = count("How many people they are from.")
+    members: int = count("How many people they are from, members or not.")
     sessions: int = count("Sessions that had one of them.")
     meaningful: int = count("How many are meaningful.")
     texts: int = count("How many have a text.")

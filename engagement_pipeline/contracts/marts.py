@@ -68,8 +68,9 @@ class MemberEngagement(Signals):
         nullable=True,
     )
     churn_probability: float = share(
-        "The probability of no activity in the days to come, as last predicted: "
-        "`member_predictions` tells when, by what, and how sure.",
+        "The probability of no activity in the days to come, as last predicted. "
+        "`member_predictions` tells when, how sure, and by what: of the heuristic it is a rank, "
+        "and no probability.",
         nullable=True,
     )
     model_version: str = identifier("The model, or the version of the rules.")

@@ -18,3 +18,5 @@ def behavior_slices(
         assert memberships is not None
         assert attendance is not None
         yield BehaviorSources(memberships, attendance, **frames)
+        # Or a slice would be held while the next is read.
+        del memberships, attendance, frames

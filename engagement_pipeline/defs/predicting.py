@@ -10,6 +10,7 @@ from datetime import datetime
 import dagster as dg
 import polars as pl
 
+from engagement_pipeline.behavior.sources import BehaviorSources
 from engagement_pipeline.contracts import contract
 from engagement_pipeline.defs.behavior_reading import behavior_slices
 from engagement_pipeline.defs.metadata import Metadata
@@ -120,35 +121,47 @@ def _frames(
     times: pl.DataFrame,
     as_of: datetime,
 ) -> Iterator[pl.DataFrame]:
+    slices = behavior_slices(connection, settings, as_of)
+    while (sources := next(slices, None)) is not None:
+        yield _predicted(sources, settings, found, maps, times, as_of)
+        # Or a slice would be held while the next is read.
+        del sources
+
+
+def _predicted(
+    sources: BehaviorSources,
+    settings: Settings,
+    found: dict[str, InForce],
+    maps: pl.DataFrame,
+    times: pl.DataFrame,
+    as_of: datetime,
+) -> pl.DataFrame:
     from engagement_pipeline.behavior.churn_heuristic import churn_heuristic
     from engagement_pipeline.behavior.churn_serving import serve_churn, with_confidence
     from engagement_pipeline.behavior.features import member_features
     from engagement_pipeline.behavior.mood import mood_features, predict_mood
 
     days = settings.churn_horizon_days
-    for sources in behavior_slices(connection, settings, as_of):
-        features = member_features(sources, as_of=as_of)
-        served = serve_churn(
-            features,
-            found["churn"].model,
-            found["churn"].reason,
-            heuristic=churn_heuristic(features, horizon_days=days),
-            horizon_days=days,
-            as_of=as_of,
-        )
-        mood = found["mood"].model
-        moods = mood_features(sources, as_of=as_of)
-        moods = moods.select(
-            *_PAIR, "mood_now", predict_mood(moods, mood.estimator if mood else None)
-        )
-        rows = (
-            with_confidence(_published(served, maps, as_of))
-            .join(moods, on=_PAIR, how="left")
-            .join(times, on=_PAIR, how="left")
-            .with_columns(as_of=pl.lit(as_of))
-        )
-        schema = PREDICTIONS.polars_schema
-        yield rows.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+    features = member_features(sources, as_of=as_of)
+    served = serve_churn(
+        features,
+        found["churn"].model,
+        found["churn"].reason,
+        heuristic=churn_heuristic(features, horizon_days=days),
+        horizon_days=days,
+        as_of=as_of,
+    )
+    mood = found["mood"].model
+    moods = mood_features(sources, as_of=as_of)
+    moods = moods.select(*_PAIR, "mood_now", predict_mood(moods, mood.estimator if mood else None))
+    rows = (
+        with_confidence(_published(served, maps, as_of))
+        .join(moods, on=_PAIR, how="left")
+        .join(times, on=_PAIR, how="left")
+        .with_columns(as_of=pl.lit(as_of))
+    )
+    schema = PREDICTIONS.polars_schema
+    return rows.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
 
 
 def _published(served: pl.DataFrame, maps: pl.DataFrame, as_of: datetime) -> pl.DataFrame:

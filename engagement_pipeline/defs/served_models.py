@@ -59,7 +59,9 @@ def in_force(
             horizon_days=horizon_days,
         )
     except ModelFileError as error:
-        return InForce(None, _why_none(connection, target, error))
+        # Analysts read it, and the machine's folders are not theirs to know.
+        told = str(error).replace(f"{settings.models_folder}/", "data/models/")
+        return InForce(None, _why_none(connection, target, told))
     # Reading models takes seconds to import, which nobody need wait for who has none.
     from engagement_pipeline.behavior.model_bytes import (
         DamagedModelError,
@@ -70,12 +72,12 @@ def in_force(
     try:
         model = restored(found.data, found.report, target=target)
     except (DamagedModelError, ForeignModelError) as error:
-        return InForce(None, f"{settings.models_folder}: the model of {target}: {error}")
+        return InForce(None, f"data/models: the model of {target}: {error}")
     why = unfit(model, feature_names, horizon_days=horizon_days, as_of=as_of)
     return InForce(None if why else model, why)
 
 
-def _why_none(connection: Connection, target: str, error: ModelFileError) -> str:
+def _why_none(connection: Connection, target: str, error: str) -> str:
     last = stored.last_trainings(connection).get(target)
     if last is None:
         return "no model has been trained yet: engagement train-models"

@@ -36,6 +36,7 @@ def analyze_patterns(
 ) -> None:
     """Score new interactions, describe how members behave, and publish."""
     settings = load_settings()
+    showing.warn_of_missing_key(settings)
     with showing.progress_bars(not is_json and not debug):
         outcome = behavior.analyze(
             settings, user_id=user_id, batch_size=batch_size, as_of=as_of, is_verbose=debug
@@ -86,8 +87,10 @@ def train_models(
     is_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train models of churn, mood and timing on what came of the past, as of the last refresh."""
+    """Train models of churn, mood and timing, predict by those that win, and publish."""
     settings = load_settings()
+    if not is_json and settings.warehouse_path.exists():
+        showing.note("Training takes a minute or two, and several on large communities.")
     with showing.progress_bars(not is_json and not debug):
         outcome = behavior.train(settings, min_samples=min_samples, as_of=as_of, is_verbose=debug)
     if outcome.has_published:
@@ -108,6 +111,7 @@ def analytics(
     is_json: Json = False,
     _debug: Debug = False,
 ) -> None:
-    """What was said and attended in each organisation in the last days, and what is foreseen."""
+    """What was said and attended in each organisation in the last whole days (UTC), and the mean
+    probability of churn, where a model tells it."""
     rows = behavior.analytics(load_settings(), days)
-    show(rows, f"The {days} days before as_of", is_json)
+    show(rows, f"The {days} whole days (UTC) before that of as_of", is_json)

@@ -29,7 +29,7 @@ def run_and_publish(
     """
     if not settings.warehouse_path.exists():
         raise WarehouseError(
-            f"{settings.warehouse_path}: expected a warehouse to learn from, found none. Take "
+            f"{settings.warehouse_path}: expected a warehouse to work on, found none. Take "
             "something in first: engagement run"
         )
     started = time.monotonic()

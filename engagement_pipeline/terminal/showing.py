@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from engagement_pipeline.defs.progress import listening
+from engagement_pipeline.settings import Settings
 
 _PIPED_WIDTH = 180
 """Columns where nobody sees a terminal: rich would take 80, and cut ids into pieces."""
@@ -60,6 +61,15 @@ def _vertical(rows: Sequence[Mapping[str, Any]], title: str) -> None:
 def note(text: str) -> None:
     """Tell whoever watches what goes on."""
     ERR.print(text, markup=False, highlight=False)
+
+
+def warn_of_missing_key(settings: Settings) -> None:
+    """Tell whoever wants texts put to the model that it cannot be asked."""
+    if settings.sentiment_llm and not settings.has_api_key:
+        note(
+            "sentiment_llm is on, but there is no ANTHROPIC_API_KEY: texts are scored by VADER "
+            "alone, and are not scored again."
+        )
 
 
 def cell(value: Any) -> str:

@@ -335,7 +335,7 @@ def _day(text: str) -> date:
 def test_analytics_are_shown_to_people_of_thirty_days() -> None:
     answer = engagement("analytics")
     assert answer.status == DONE
-    for word in ("The 30 days before as_of", *ORGS, "mean_churn_probability"):
+    for word in ("The 30 whole days (UTC)", *ORGS, "mean_churn_probability"):
         assert word in answer.out
 
 

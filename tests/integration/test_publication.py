@@ -346,7 +346,7 @@ def test_readers_in_other_processes_never_fail_while_publishing(
     try:
         end = time.monotonic() + 8
         publishes = 0
-        while time.monotonic() < end:
+        while time.monotonic() < end or publishes < 4:
             house.publish()
             publishes += 1
     finally:
@@ -354,7 +354,6 @@ def test_readers_in_other_processes_never_fail_while_publishing(
         outcomes = [reader.communicate(timeout=60) for reader in readers]
     assert [errors for _, errors in outcomes] == ["", ""]
     assert all(int(opens) > 10 for opens, _ in outcomes)
-    assert publishes > 3
 
 
 def test_a_reader_keeps_what_it_opened_and_the_next_one_sees_the_new(house: House) -> None:
