@@ -14,7 +14,7 @@ IN_SCRATCH = scratch=$$(mktemp -d -p $(SCRATCH)) && trap 'rm -rf "$$scratch"' EX
 PYTEST = -m pytest -n $(WORKERS) --dist worksteal --basetemp="$$scratch/tests" \
 	-o tmp_path_retention_policy=failed
 
-.PHONY: demo test lint types walls check test-duckdb2 bench models ui lock docs clean
+.PHONY: demo test test-kills lint types walls check test-duckdb2 bench models ui lock docs clean
 
 demo: $(VENV)/.installed  ## sample data, the daily run, and a table of what was published
 	$(BIN)/engagement demo
@@ -24,6 +24,9 @@ ui: $(VENV)/.installed  ## the Dagster UI on http://127.0.0.1:3000
 
 test: $(VENV)/.installed-dev  ## all tests
 	$(IN_SCRATCH) $(BIN)/python $(PYTEST)
+
+test-kills: $(VENV)/.installed-dev  ## the tests that kill runs, with thirty kills in place of ten
+	$(IN_SCRATCH) KILLS=30 $(BIN)/python $(PYTEST) tests/integration/test_faults.py tests/integration/test_killed_asking.py
 
 check: lint types walls test  ## what must pass before a change lands
 
@@ -43,7 +46,7 @@ test-duckdb2: $(VENV)/.installed-dev  ## the tests that touch DuckDB, on its nex
 	$(VENV)/duckdb2/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-duckdb2.lock
 	$(IN_SCRATCH) $(VENV)/duckdb2/bin/python $(PYTEST) tests/contracts tests/unit/warehouse \
 		tests/integration/test_bad_files.py tests/integration/test_loading.py \
-		tests/integration/test_marts.py tests/integration/test_publication.py
+		tests/integration/test_marts.py tests/integration/test_publication.py -m 'not slow'
 
 bench: $(VENV)/.installed-dev  ## all benchmarks; writes docs/performance.md
 	$(BIN)/python -m benchmarks

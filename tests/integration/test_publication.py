@@ -329,6 +329,7 @@ print(opens)
 """
 
 
+@pytest.mark.slow
 def test_readers_in_other_processes_never_fail_while_publishing(
     house: House, tmp_path: Path
 ) -> None:
@@ -481,6 +482,7 @@ def assert_heals(house: House, expected: tuple[int, int]) -> None:
     assert {p.name for p in house.folder.iterdir()} == {"engagement.duckdb", "parquet", "history"}
 
 
+@pytest.mark.slow
 def test_a_publish_killed_between_any_two_steps_leaves_a_whole_file_and_heals(
     house: House, killer: Killer
 ) -> None:
@@ -494,6 +496,7 @@ def test_a_publish_killed_between_any_two_steps_leaves_a_whole_file_and_heals(
         assert_heals(house, expected)
 
 
+@pytest.mark.slow
 def test_a_publish_killed_at_any_moment_leaves_a_whole_file_and_heals(
     house: House, killer: Killer
 ) -> None:
