@@ -14,7 +14,7 @@ IN_SCRATCH = scratch=$$(mktemp -d -p $(SCRATCH)) && trap 'rm -rf "$$scratch"' EX
 PYTEST = -m pytest -n $(WORKERS) --dist worksteal --basetemp="$$scratch/tests" \
 	-o tmp_path_retention_policy=failed
 
-.PHONY: demo test test-kills lint types walls check test-duckdb2 bench models ui lock docs clean
+.PHONY: demo test test-long lint types walls check test-duckdb2 bench models ui lock docs clean
 
 demo: $(VENV)/.installed  ## sample data, the daily run, and a table of what was published
 	$(BIN)/engagement demo
@@ -25,8 +25,8 @@ ui: $(VENV)/.installed  ## the Dagster UI on http://127.0.0.1:3000
 test: $(VENV)/.installed-dev  ## all tests
 	$(IN_SCRATCH) $(BIN)/python $(PYTEST)
 
-test-kills: $(VENV)/.installed-dev  ## the tests that kill runs, with thirty kills in place of ten
-	$(IN_SCRATCH) KILLS=30 $(BIN)/python $(PYTEST) tests/integration/test_faults.py tests/integration/test_killed_asking.py
+test-long: $(VENV)/.installed-dev  ## all tests, with five times the kills and four times the examples
+	$(IN_SCRATCH) KILLS=30 EXAMPLES=200 $(BIN)/python $(PYTEST)
 
 check: lint types walls test  ## what must pass before a change lands
 
@@ -44,9 +44,9 @@ test-duckdb2: $(VENV)/.installed-dev  ## the tests that touch DuckDB, on its nex
 	$(PYTHON) -m venv --clear $(VENV)/duckdb2
 	echo "$(CURDIR)/$$(echo $(VENV)/lib/python3*/site-packages)" > $$(echo $(VENV)/duckdb2/lib/python3*/site-packages)/project.pth
 	$(VENV)/duckdb2/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-duckdb2.lock
-	$(IN_SCRATCH) $(VENV)/duckdb2/bin/python $(PYTEST) tests/contracts tests/unit/warehouse \
-		tests/integration/test_bad_files.py tests/integration/test_loading.py \
-		tests/integration/test_marts.py tests/integration/test_publication.py -m 'not slow'
+	$(IN_SCRATCH) $(VENV)/duckdb2/bin/python $(PYTEST) tests/contracts/test_schema.py \
+		tests/unit/warehouse tests/integration/test_loading.py tests/integration/test_marts.py \
+		tests/integration/test_publication.py -m 'not slow'
 
 bench: $(VENV)/.installed-dev  ## all benchmarks; writes docs/performance.md
 	$(BIN)/python -m benchmarks

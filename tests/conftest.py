@@ -15,7 +15,10 @@ os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 
 # How long an example takes is the machine's affair; no test is a timed one.
-hypothesis.settings.register_profile("untimed", deadline=None)
+# `make test-long` tries four times as many.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, max_examples=int(os.environ.get("EXAMPLES", "50"))
+)
 hypothesis.settings.load_profile("untimed")
 
 

@@ -28,8 +28,8 @@ SCRIPT = Path(sys.executable).with_name("engagement")
 PATIENCE_SECONDS = 240
 """How long a test waits for a process that should end by itself."""
 
-KILLS = int(os.environ.get("KILLS", "10"))
-"""Each takes seconds; `make test-kills` has thirty."""
+KILLS = int(os.environ.get("KILLS", "6"))
+"""Each takes seconds; `make test-long` has thirty."""
 READINGS = 200
 DISK_MB = 64
 

@@ -18,8 +18,8 @@ from tests.home import refresh, settings_of, stored, tables
 from tests.model_home import model_settings, use_model
 from tests.varied_source import AS_OF, write_varied_source
 
-KILLS = int(os.environ.get("KILLS", "10"))
-"""Each takes seconds; `make test-kills` has thirty."""
+KILLS = int(os.environ.get("KILLS", "6"))
+"""Each takes seconds; `make test-long` has thirty."""
 _CALLS_IN_FLIGHT = 2
 _ORGS, _MEMBERS = 18, 50
 _PROFILES_PER_CALL = 5
