@@ -10,8 +10,6 @@ import polars as pl
 
 INSTANT = pl.Datetime("us", "UTC")
 FALLBACK_ZONE = "UTC"
-LOCAL_TIME = ("local_day", "local_hour", "local_weekday")
-"""What `with_local_time` adds."""
 
 
 def known_zones(zone: pl.Series) -> pl.Series:
