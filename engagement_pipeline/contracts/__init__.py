@@ -12,6 +12,9 @@ from engagement_pipeline.contracts import (
     loop_marts,
     loops,
     marts,
+    milestones,
+    outreach,
+    outreach_marts,
     scores,
     signals,
 )
@@ -37,6 +40,9 @@ __all__ = [
     "loop_marts",
     "loops",
     "marts",
+    "milestones",
+    "outreach",
+    "outreach_marts",
     "scores",
     "signals",
 ]

@@ -171,6 +171,6 @@ def signed_share(description: str, *, nullable: bool = False) -> Any:
     return _field(description, nullable=nullable, kind=ColumnKind.NUMBER, ge=-1.0, le=1.0)
 
 
-def date(description: str) -> Any:
-    """A calendar day in UTC."""
-    return _field(description, kind=ColumnKind.INSTANT)
+def date(description: str, *, nullable: bool = False) -> Any:
+    """A calendar day, in UTC unless the description says otherwise."""
+    return _field(description, nullable=nullable, kind=ColumnKind.INSTANT)

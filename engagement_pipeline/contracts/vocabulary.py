@@ -63,11 +63,19 @@ ROLES = ("member", "admin")
 OVERRIDE_ACTIONS = ("override", "clear")
 OVERRIDE_HISTORY_ACTIONS = ("override", "clear", "expire")
 
-ORG_SETTING_BOUNDS: Mapping[str, tuple[int, int]] = {
+THRESHOLD_BOUNDS: Mapping[str, tuple[int, int]] = {
     "highly_engaged_min": (1, 1_000),
     "moderate_min": (1, 1_000),
     "new_member_days": (0, 3_650),
     "inactive_days": (1, 3_650),
+}
+"""Where levels begin: per threshold its lowest and its highest value."""
+
+THRESHOLDS = tuple(THRESHOLD_BOUNDS)
+
+ORG_SETTING_BOUNDS: Mapping[str, tuple[int, int]] = {
+    **THRESHOLD_BOUNDS,
+    "gamification_enabled": (0, 1),
 }
 """Per setting that an organisation may set for itself: its lowest and its highest value."""
 
@@ -158,3 +166,126 @@ only one class among them, to train on; the source has nothing to train on; it b
 CURVES = ("reliability", "precision_recall", "importance")
 """What can be drawn of a model: predicted against observed, precision against recall, and how much
 each feature counts."""
+
+OUTREACH_TYPES = (
+    "milestone_celebration",
+    "re_engagement",
+    "personalized_checkin",
+    "feature_suggestion",
+    "mood_support",
+    "topic_follow_up",
+)
+"""What a message to a member may be for."""
+
+SEGMENTS = ("dormant", "new_user", "normal")
+"""Whom a message is for: absent for three days or more, here for less than a day, or neither."""
+
+TONES = ("playful", "warm", "neutral")
+
+SKIP_REASONS = (
+    "opted_out",
+    "held_out",
+    "erased",
+    "active",
+    "recently_messaged",
+    "too_soon_after_last",
+    "daily_cap",
+)
+"""Why a member is not written to, in the order in which it is looked at."""
+
+TRIGGERS = (
+    "churn",
+    "milestone_reached",
+    "milestone_near",
+    "declining",
+    "low_mood",
+    "new_member",
+    "absent",
+    "topic",
+    "feature",
+    "manual",
+)
+"""What makes a message worth sending."""
+
+OUTREACH_ENGINES = ("engagement", "milestones", "manual")
+"""Who planned a message. All of them share one ledger of caps."""
+
+CHANNELS = ("log", "webhook")
+"""How a message leaves: `log`, where its row is the message, or `webhook`, by HTTP."""
+
+MESSAGE_STATUSES = (
+    "scheduled",
+    "reserved",
+    "sent",
+    "delivered",
+    "read",
+    "responded",
+    "failed",
+    "cancelled",
+)
+SENT_STATUSES = ("sent", "delivered", "read", "responded")
+"""The statuses of what has left for sure; `reserved` is what may have left."""
+
+CANCEL_REASONS = (
+    "opted_out",
+    "held_out",
+    "erased",
+    "recently_messaged",
+    "too_soon_after_last",
+    "daily_cap",
+    "missed_window",
+    "channel_opted_out",
+    "left",
+    "no_longer_due",
+)
+"""Why a planned message was not sent after all. `left`: the person is no member any more;
+`no_longer_due`: what it was for has passed, such as an absence."""
+
+ATTEMPT_OUTCOMES = (
+    "accepted",
+    "refused",
+    "gone",
+    "rate_limited",
+    "server_error",
+    "timed_out",
+    "connection_lost",
+    "misconfigured",
+)
+"""What came of one attempt to send: taken (2xx); refused for good (4xx); the member wants none by
+this channel (410); 429; 5xx; no answer in time; no connection, or one that broke before the answer;
+the address or the key is wrong (401, 403, 404, redirect)."""
+
+UPLIFT_ARMS = ("treated", "held_out")
+ESTIMANDS = ("first_enrolment", "all_enrolments")
+"""Whom an uplift is of: each member once, at the first occasion in the window, which is randomised
+cleanly; or every occasion, clustered by member, which knows more but is no longer quite random."""
+
+MILESTONE_CATEGORIES = (
+    "communication",
+    "consistency",
+    "quality",
+    "exploration",
+    "mood",
+    "special",
+    "loyalty",
+)
+MILESTONE_METRICS = (
+    "messages",
+    "interactions",
+    "active_days",
+    "longest_streak_days",
+    "weekly_streak_weeks",
+    "meaningful_interactions",
+    "voice_messages",
+    "quality_days",
+    "interaction_types",
+    "events_attended",
+    "notifications_read",
+    "positive_days",
+    "gratitude_interactions",
+    "night_days",
+    "early_days",
+    "weekend_days",
+    "days_since_joined",
+)
+"""What milestones count, of a member's days or the days in their window."""

@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engagement_pipeline.contracts import vocabulary
-from engagement_pipeline.contracts.vocabulary import ORG_SETTING_BOUNDS, ORG_SETTINGS
+from engagement_pipeline.contracts.vocabulary import THRESHOLD_BOUNDS, THRESHOLDS
 from engagement_pipeline.loops.calibration import LEARNED_SCHEMA, THRESHOLD, WINDOW
 from engagement_pipeline.scoring.levels import Thresholds
 
@@ -72,7 +72,7 @@ class Overridden:
         found = current
         while True:
             before = found
-            for name in ORG_SETTINGS:
+            for name in THRESHOLDS:
                 found = self._best_along(name, found, current)
             # Agreement only grows, or stays as thresholds come back to where they were: it ends.
             if found == before:
@@ -84,7 +84,7 @@ class Overridden:
         Members below the threshold have one level, those from it on another. Sorted by the signal
         concerned, prefix sums count both kinds of agreement for every value of the threshold.
         """
-        lowest, highest = ORG_SETTING_BOUNDS[name]
+        lowest, highest = THRESHOLD_BOUNDS[name]
         if name == "highly_engaged_min":
             lowest = max(lowest, found.moderate_min)
         if name == "moderate_min":
@@ -120,7 +120,7 @@ class Overridden:
         """
         below = {
             name: is_below.get(name, self._signal(name) < getattr(thresholds, name))
-            for name in ORG_SETTINGS
+            for name in THRESHOLDS
         }
         rules = (
             ("highly_engaged", ~below["highly_engaged_min"]),
@@ -241,10 +241,10 @@ def _step(members: Overridden, current: Thresholds, best: Thresholds) -> Thresho
         return stepped
     # Steps of several thresholds can undo each other halfway to where they agree.
     chosen = (least, 0, current)
-    for moves in product((True, False), repeat=len(ORG_SETTINGS)):
+    for moves in product((True, False), repeat=len(THRESHOLDS)):
         some = {
             name: getattr(stepped if moves_it else current, name)
-            for name, moves_it in zip(ORG_SETTINGS, moves, strict=True)
+            for name, moves_it in zip(THRESHOLDS, moves, strict=True)
         }
         if some["moderate_min"] <= some["highly_engaged_min"]:
             thresholds = Thresholds(**some)
@@ -273,14 +273,14 @@ def _resting(versions: pl.DataFrame, as_of: datetime) -> dict[str, dict[str, flo
     newest = known.sort("computed_at").unique(["org_id", "key"], keep="last")
     found = tuned_thresholds(newest.filter(pl.col("org_id").is_in(resting)))
     return {
-        org_id: {name: values[name] for name in ORG_SETTINGS}
+        org_id: {name: values[name] for name in THRESHOLDS}
         for org_id, values in found.items()
-        if values.keys() == set(ORG_SETTINGS)
+        if values.keys() == set(THRESHOLDS)
     }
 
 
 def _values(thresholds: Thresholds) -> dict[str, float]:
-    return {name: float(getattr(thresholds, name)) for name in ORG_SETTINGS}
+    return {name: float(getattr(thresholds, name)) for name in THRESHOLDS}
 
 
 def _clamp(wanted: int, around: int, step: int) -> int:

@@ -14,7 +14,11 @@ from typing import Any
 import polars as pl
 
 from engagement_pipeline.contracts import vocabulary
-from engagement_pipeline.contracts.vocabulary import ORG_SETTING_BOUNDS, ORG_SETTINGS
+from engagement_pipeline.contracts.vocabulary import (
+    ORG_SETTINGS,
+    THRESHOLD_BOUNDS,
+    THRESHOLDS,
+)
 
 MOST_CORRECTIONS = 3
 """How many corrections by its admins a classifier may know of an organisation."""
@@ -36,6 +40,9 @@ class InvalidThresholdsError(ValueError):
         self.setting = setting
         self.expected = expected
         self.found = found
+
+
+_OTHER_SETTINGS = frozenset(ORG_SETTINGS) - frozenset(THRESHOLDS)
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            lowest, highest = ORG_SETTING_BOUNDS[field.name]
+            lowest, highest = THRESHOLD_BOUNDS[field.name]
             value: Any = getattr(self, field.name)
             # A bool is an int to Python, and `True` would pass as 1.
             is_whole = isinstance(value, int) and not isinstance(value, bool)
@@ -75,18 +82,21 @@ class Thresholds:
         """These thresholds with an organisation's own values in their place.
 
         Args:
-            settings: setting name -> value as text, as `raw.org_settings` holds them.
+            settings: setting name -> value as text, as `raw.org_settings` holds them. Those that
+                are no thresholds are passed over.
 
         Raises:
-            InvalidThresholdsError: a name is no threshold, a value is no whole number, or the
+            InvalidThresholdsError: a name is no setting, a value is no whole number, or the
                 thresholds that result contradict each other or their bounds.
         """
         values: dict[str, int] = {}
         for setting, text in settings.items():
-            if setting not in ORG_SETTING_BOUNDS:
-                raise InvalidThresholdsError(setting, f"one of {', '.join(ORG_SETTINGS)}", text)
+            if setting in _OTHER_SETTINGS:
+                continue
+            if setting not in THRESHOLD_BOUNDS:
+                raise InvalidThresholdsError(setting, f"one of {', '.join(THRESHOLDS)}", text)
             if not _WHOLE_NUMBER.fullmatch(text.strip()):
-                lowest, highest = ORG_SETTING_BOUNDS[setting]
+                lowest, highest = THRESHOLD_BOUNDS[setting]
                 expected = f"a whole number from {lowest} to {highest}"
                 raise InvalidThresholdsError(setting, expected, text)
             values[setting] = int(text)
@@ -104,10 +114,10 @@ class Thresholds:
         """
         tuned: dict[str, int] = {}
         for name, value in values.items():
-            if name not in ORG_SETTING_BOUNDS:
-                raise InvalidThresholdsError(name, f"one of {', '.join(ORG_SETTINGS)}", value)
+            if name not in THRESHOLD_BOUNDS:
+                raise InvalidThresholdsError(name, f"one of {', '.join(THRESHOLDS)}", value)
             if not float(value).is_integer():
-                lowest, highest = ORG_SETTING_BOUNDS[name]
+                lowest, highest = THRESHOLD_BOUNDS[name]
                 expected = f"a whole number from {lowest} to {highest}"
                 raise InvalidThresholdsError(name, expected, value)
             tuned[name] = int(value)

@@ -18,6 +18,8 @@ _SCHEMAS = {
     "behavior": "What members say and do, and what is predicted of them.",
     "scores": "Levels, overrides, and how the runs went.",
     "loops": "What happened after the pipeline had acted, and what was learned from it.",
+    "milestones": "What members reach over time.",
+    "outreach": "Whom the pipeline writes to, what, when, and what came of it.",
 }
 
 

@@ -14,7 +14,7 @@ from functools import cache
 from engagement_pipeline.contracts import contracts
 from engagement_pipeline.warehouse.connection import Connection, WarehouseError, transaction
 
-SCHEMAS = ("raw", "signals", "behavior", "scores", "loops")
+SCHEMAS = ("raw", "signals", "behavior", "scores", "loops", "milestones", "outreach")
 
 
 _CALIBRATIONS_CURRENT = """

@@ -25,6 +25,8 @@ _SCHEMA_DESCRIPTIONS = {
     "behavior": "What members say and do, and what is predicted of them.",
     "scores": "Levels over time, scoring runs and overrides.",
     "loops": "What happened after the pipeline had acted, and what was learned from it.",
+    "milestones": "What members reach over time.",
+    "outreach": "Whom the pipeline writes to, what, when, and what came of it.",
 }
 
 _RELATIONSHIPS = {

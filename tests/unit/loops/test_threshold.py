@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engagement_pipeline.contracts import contract, vocabulary
-from engagement_pipeline.contracts.vocabulary import ORG_SETTING_BOUNDS, ORG_SETTINGS
+from engagement_pipeline.contracts.vocabulary import THRESHOLD_BOUNDS, THRESHOLDS
 from engagement_pipeline.loops.calibration import LEARNED_SCHEMA, in_force, new_versions
 from engagement_pipeline.loops.threshold import (
     SIGNALS,
@@ -106,7 +106,7 @@ def plain_best_along(
     name: str, found: Thresholds, current: Thresholds, agreed: Mapping[Thresholds, int]
 ) -> Thresholds:
     """The best value of a threshold, every single one up to a lowly bound being tried."""
-    place = ORG_SETTINGS.index(name)
+    place = THRESHOLDS.index(name)
 
     def others(one: Thresholds) -> tuple[int, ...]:
         return astuple(one)[:place] + astuple(one)[place + 1 :]
@@ -122,7 +122,7 @@ def plain_best_along(
 
 
 def grid(largest: int) -> list[Thresholds]:
-    lowest = [ORG_SETTING_BOUNDS[name][0] for name in ORG_SETTINGS]
+    lowest = [THRESHOLD_BOUNDS[name][0] for name in THRESHOLDS]
     values = product(*(range(low, largest + 1) for low in lowest))
     return [Thresholds(*found) for found in values if found[1] <= found[0]]
 
@@ -148,7 +148,7 @@ def test_the_search_finds_what_trying_every_value_in_turn_finds(
     wanted, before = current, None
     while wanted != before:
         before = wanted
-        for name in ORG_SETTINGS:
+        for name in THRESHOLDS:
             wanted = plain_best_along(name, wanted, current, agreed)
     assert Overridden(frame_of(*rows)).best_near(current) == wanted
 
@@ -171,8 +171,8 @@ def test_the_best_thresholds_agree_no_less_and_none_alone_would_agree_more(
     members = Overridden(frame_of(*rows))
     best = members.best_near(current)
     assert members.agreed(best) >= members.agreed(current)
-    for name, by in product(ORG_SETTINGS, (-9, -1, 1, 9)):
-        lowest, highest = ORG_SETTING_BOUNDS[name]
+    for name, by in product(THRESHOLDS, (-9, -1, 1, 9)):
+        lowest, highest = THRESHOLD_BOUNDS[name]
         values = vars(best) | {name: min(max(getattr(best, name) + by, lowest), highest)}
         if values["moderate_min"] <= values["highly_engaged_min"]:
             assert members.agreed(Thresholds(**values)) <= members.agreed(best)
@@ -223,7 +223,7 @@ def test_a_step_is_never_further_than_allowed_and_never_past_the_aim(
 
 
 def test_thresholds_move_by_one_event_one_week_or_two() -> None:
-    assert tuple(STEPS) == ORG_SETTINGS
+    assert tuple(STEPS) == THRESHOLDS
     assert tuple(STEPS.values()) == (1, 1, 7, 14)
 
 
@@ -319,7 +319,7 @@ def test_thirty_overrides_one_way_move_one_threshold_by_exactly_one_step() -> No
     assert values_of(learned) == vars(Thresholds(highly_engaged_min=4))
     assert learned["n"].to_list() == [30] * 4
     assert learned["lower"].null_count() == learned["upper"].null_count() == 4
-    assert learned["key"].to_list() == sorted(f"threshold:{name}" for name in ORG_SETTINGS)
+    assert learned["key"].to_list() == sorted(f"threshold:{name}" for name in THRESHOLDS)
 
 
 def test_thresholds_that_are_applied_move_on_each_week_until_admins_agree() -> None:

@@ -167,10 +167,15 @@ def test_an_unknown_setting_is_named() -> None:
         Thresholds().with_org_settings({"colour": "3"})
 
 
-def test_every_setting_an_organisation_may_set_is_a_threshold() -> None:
-    assert set(vocabulary.ORG_SETTINGS) == {field.name for field in fields(Thresholds)}
-    for setting in vocabulary.ORG_SETTINGS:
-        Thresholds(highly_engaged_min=9).with_org_settings({setting: "7"})
+def test_an_organisation_may_set_every_threshold() -> None:
+    assert set(vocabulary.THRESHOLDS) == {field.name for field in fields(Thresholds)}
+    for setting in vocabulary.THRESHOLDS:
+        found = Thresholds(highly_engaged_min=9).with_org_settings({setting: "7"})
+        assert getattr(found, setting) == 7
+
+
+def test_a_setting_that_is_no_threshold_changes_none() -> None:
+    assert Thresholds().with_org_settings({"gamification_enabled": "0"}) == Thresholds()
 
 
 def test_thresholds_cannot_be_changed_in_place() -> None:

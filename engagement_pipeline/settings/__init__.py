@@ -2,6 +2,7 @@
 
 Values come from code, then `engagement.toml` in the home folder, then the environment
 (`ENGAGEMENT_…`). Only knobs belong here; what they do is in the room that takes them as arguments.
+Those of asking a model, of learning and of outreach have modules of their own.
 """
 
 import os
@@ -14,9 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import (
     Field,
     PrivateAttr,
-    SecretStr,
     ValidationError,
-    field_validator,
     model_validator,
 )
 from pydantic_settings import (
@@ -29,8 +28,11 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as UnreadableValueError
 
 from engagement_pipeline.contracts.vocabulary import ORG_SETTING_BOUNDS
+from engagement_pipeline.settings.asking import AskingKnobs
+from engagement_pipeline.settings.learning import LearningKnobs
+from engagement_pipeline.settings.outreach import OutreachKnobs
 
-PROJECT_FOLDER = Path(__file__).resolve().parent.parent
+PROJECT_FOLDER = Path(__file__).resolve().parent.parent.parent
 ENV_PREFIX = "ENGAGEMENT_"
 SETTINGS_FILE = "engagement.toml"
 
@@ -45,7 +47,7 @@ def _org_setting(name: str, default: int, description: str) -> Any:
     return Field(default, ge=lowest, le=highest, description=f"{description} Per org.")
 
 
-class Settings(BaseSettings):
+class Settings(AskingKnobs, LearningKnobs, OutreachKnobs, BaseSettings):
     """All settings of the pipeline. `load_settings` is the way to get one."""
 
     model_config = SettingsConfigDict(
@@ -68,90 +70,6 @@ class Settings(BaseSettings):
     sql_folder: Path = Field(
         PROJECT_FOLDER / "dbt_like_sql", description="Folder of the SQL models."
     )
-    classifier: Literal["auto", "rules", "anthropic", "anthropic-batch"] = Field(
-        "auto",
-        description="Who gives the levels; `auto` is `anthropic` if there is a key, else `rules`.",
-    )
-    anthropic_api_key: SecretStr | None = Field(
-        None,
-        validation_alias="ANTHROPIC_API_KEY",
-        description="Key of the Anthropic API. Taken from the environment only.",
-    )
-    anthropic_base_url: str = Field(
-        "https://api.anthropic.com",
-        validation_alias="ANTHROPIC_BASE_URL",
-        description="Address of the Anthropic API. Taken from the environment only.",
-    )
-    model: str = Field("claude-haiku-4-5-20251001", description="The model that is asked.")
-    output_mode: Literal["auto", "tool", "json"] = Field(
-        "auto",
-        description="How the model is held to the answer's shape: a forced tool, or JSON; `auto` "
-        "is what suits the model.",
-    )
-    models: dict[str, dict[str, Any]] = Field(
-        {}, description="Further models, by id: what they take and cost. See the documentation."
-    )
-    profiles_per_call: int = Field(
-        10,
-        ge=1,
-        le=100,
-        description="Profiles in a call; it takes up to half as many again rather than leave a "
-        "few over for a call of their own.",
-    )
-    members_per_profile: int = Field(
-        5,
-        ge=1,
-        le=1_000,
-        description="Members of an organisation who have to share a profile: whoever is unusual is "
-        "described to the model less closely until so many are alike; 1: never.",
-    )
-    label_max_age_days: int = Field(
-        30, ge=0, le=3_650, description="Days for which an answer of the model is used again."
-    )
-    max_cost_usd: float = Field(
-        10.0,
-        ge=0,
-        le=1_000_000,
-        allow_inf_nan=False,
-        description="Dollars that one run may spend on the model; over this it is refused.",
-    )
-    requests_per_minute: float = Field(
-        1_000,
-        gt=0,
-        allow_inf_nan=False,
-        description="Calls a minute that a run begins with; the API's own limit replaces it.",
-    )
-    input_tokens_per_minute: float = Field(
-        450_000,
-        gt=0,
-        allow_inf_nan=False,
-        description="Input tokens a minute that a run begins with; likewise.",
-    )
-    output_tokens_per_minute: float = Field(
-        90_000,
-        gt=0,
-        allow_inf_nan=False,
-        description="Output tokens a minute that a run begins with; likewise.",
-    )
-    rate_share: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="Share of the API's limits that the pipeline may use; the rest is for others.",
-    )
-    calls_in_flight: int = Field(16, ge=1, le=256, description="Calls at a time at most.")
-    max_attempts: int = Field(
-        8, ge=1, le=100, description="Times one request is sent before it is given up."
-    )
-    call_timeout_seconds: float = Field(
-        120, gt=0, le=600, description="Seconds that one call may take, its whole answer included."
-    )
-    batch_poll_seconds: float = Field(
-        60,
-        gt=0,
-        le=3_600,
-        description="Seconds between looks at a batch that is out, from a terminal.",
-    )
     seed: int = Field(
         20260101, ge=0, description="Seed of all chance: jitter, and the order of repetitions."
     )
@@ -166,45 +84,6 @@ class Settings(BaseSettings):
     )
     inactive_days: int = _org_setting(
         "inactive_days", 180, "Days without activity that make a member inactive."
-    )
-    loops_enabled: bool = Field(
-        True,
-        validation_alias="LOOPS_ENABLED",
-        description="Whether the pipeline learns from what happened; any value but `true` is off: "
-        "nothing is recorded, learned or used then.",
-    )
-    engagement_lookback_days: int = Field(
-        30, ge=1, le=365, description="Days of notifications that engagement is learned from."
-    )
-    digest_immediate_min: float = Field(
-        0.3,
-        gt=0,
-        le=1,
-        description="Share of a feature's notifications read from which they go out at once.",
-    )
-    digest_daily_min: float = Field(
-        0.1,
-        ge=0,
-        lt=1,
-        description="Share read from which they go out daily; below it, weekly.",
-    )
-    review_acceptance_below: float = Field(
-        0.5,
-        ge=0,
-        le=1,
-        description="A level goes to the review queue when admins surely leave fewer of its "
-        "labels standing than this share.",
-    )
-    apply_tuned_thresholds: bool = Field(
-        False,
-        description="Whether thresholds tuned from overrides take the place of the "
-        "organisations' own; if not, they are only shown.",
-    )
-    exploration_floor: float = Field(
-        0.05,
-        ge=0,
-        le=1,
-        description="Share of outreach whose template is drawn from all alike, to go on learning.",
     )
     known_features: tuple[str, ...] = Field(
         (),
@@ -293,26 +172,6 @@ class Settings(BaseSettings):
             TomlConfigSettingsSource(settings_cls, home / SETTINGS_FILE),
         )
 
-    @field_validator("anthropic_base_url", mode="before")
-    @classmethod
-    def _empty_is_unset(cls, value: object) -> object:
-        return value or "https://api.anthropic.com"
-
-    @field_validator("loops_enabled", mode="before")
-    @classmethod
-    def _only_true_is_on(cls, value: object) -> bool:
-        # A switch that a slip of the pen leaves on is worse than one that it turns off.
-        return value is True or (isinstance(value, str) and value == "true")
-
-    @model_validator(mode="after")
-    def _digest_bounds_agree(self) -> Self:
-        if self.digest_daily_min >= self.digest_immediate_min:
-            raise ValueError(
-                f"digest_daily_min ({self.digest_daily_min}) must be below digest_immediate_min "
-                f"({self.digest_immediate_min})"
-            )
-        return self
-
     @model_validator(mode="after")
     def _thresholds_agree(self) -> Self:
         if self.moderate_min > self.highly_engaged_min:
@@ -329,34 +188,33 @@ class Settings(BaseSettings):
                 "max_reject_share above 0.5 lets mostly broken files in; the profile "
                 f"`production` refuses it (found {self.max_reject_share})"
             )
+        if self.profile == "production" and self.inactivity_threshold_seconds < 3_600:
+            raise ValueError(
+                "inactivity_threshold_seconds below 3600 writes to people who were here a moment "
+                "ago; the profile `production` refuses it (found "
+                f"{self.inactivity_threshold_seconds})"
+            )
         return self
 
     @model_validator(mode="after")
-    def _key_travels_safely(self) -> Self:
-        parts = urlsplit(self.anthropic_base_url)
+    def _secrets_travel_safely(self) -> Self:
+        self._check_address("ANTHROPIC_BASE_URL", self.anthropic_base_url, "the key")
+        if self.webhook_url:
+            self._check_address("webhook_url", self.webhook_url, "what is said to members")
+        return self
+
+    def _check_address(self, name: str, address: str, cargo: str) -> None:
+        parts = urlsplit(address)
         is_safe = parts.scheme == "https" or parts.hostname in ("127.0.0.1", "localhost", "::1")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(
-                "ANTHROPIC_BASE_URL: expected an address such as https://api.anthropic.com, found "
-                f"{self.anthropic_base_url!r}"
+                f"{name}: expected an address such as https://api.anthropic.com, found {address!r}"
             )
         if self.profile == "production" and not is_safe:
             raise ValueError(
-                "ANTHROPIC_BASE_URL: expected https, or this machine; the profile `production` "
-                f"does not send the key in the clear (found {self.anthropic_base_url!r})"
+                f"{name}: expected https, or this machine; the profile `production` does not send "
+                f"{cargo} in the clear (found {address!r})"
             )
-        return self
-
-    @property
-    def chosen_classifier(self) -> str:
-        """The classifier, with `auto` decided."""
-        if self.classifier != "auto":
-            return self.classifier
-        return "anthropic" if self.has_api_key else "rules"
-
-    @property
-    def has_api_key(self) -> bool:
-        return bool(self.anthropic_api_key and self.anthropic_api_key.get_secret_value().strip())
 
     @property
     def given(self) -> frozenset[str]:
