@@ -7,13 +7,18 @@ of the answers, in `interactions`.
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 from engagement_pipeline.behavior.redaction import NEUTRAL_WORDS
 from engagement_pipeline.scoring.answers import Reply
+from engagement_pipeline.scoring.row_answers import (
+    BadAnswerError,
+    Item,
+    RowAnswers,
+    RowForm,
+    check_rows,
+)
 
 TEXTS_PER_CALL = 20
 """Texts in a call by rule: rules and schema then weigh less than the texts."""
@@ -52,26 +57,10 @@ SCHEMA: dict[str, Any] = {
 VALIDATOR_VERSION = "sentiments-1"
 """Changes whenever an answer that stood would not any more, or the other way round."""
 
-_DONE = {"tool": ("tool_use", "end_turn", "stop_sequence"), "json": ("end_turn", "stop_sequence")}
-_CUT = ("max_tokens", "model_context_window_exceeded")
-_QUOTED_CHARACTERS = 40
-_FENCED = re.compile(r"```\w*\s(.*)```", re.DOTALL)
+_FORM = RowForm(TOOL_NAME, "ratings")
 
-
-@dataclass(frozen=True)
-class Rated:
-    """A reply's verdict, row by row; each row asked is in one of the two.
-
-    Attributes:
-        sentiments: row -> how its text sounds, from -1 to 1.
-        problems: row -> why it has none, in a few words.
-        reply_problem: what is wrong with the reply as a whole, if anything; sentiments of such a
-            reply are good all the same.
-    """
-
-    sentiments: dict[int, float] = field(default_factory=dict)
-    problems: dict[int, str] = field(default_factory=dict)
-    reply_problem: str | None = None
+Rated = RowAnswers[float]
+"""A reply's verdict: row -> how its text sounds, from -1 to 1, or why it has no answer."""
 
 
 def is_worth_asking(text: str) -> bool:
@@ -118,81 +107,18 @@ def check_ratings(reply: Reply, rows: int) -> Rated:
     Raises:
         ValueError: there is no such output mode. Nothing that a model sends raises.
     """
-    if reply.output_mode not in _DONE:
-        raise ValueError(f"the output mode is {reply.output_mode!r}; expected tool or json")
-    is_cut = reply.stop_reason in _CUT
-    if not is_cut and reply.stop_reason not in _DONE[reply.output_mode]:
-        said = f"stop reason {str(reply.stop_reason)[:_QUOTED_CHARACTERS]}"
-        return none_rated(rows, said)
-    items, wrong = _items(reply)
-    if is_cut:
-        items, wrong = items[:-1], str(reply.stop_reason)
-    given, has_unknown = _by_row(items, rows)
-    rated = Rated(reply_problem="rows nobody asked for" if has_unknown and not wrong else wrong)
-    for row in range(1, rows + 1):
-        verdict = _verdict(given[row]) if row in given else wrong or "missing"
-        if isinstance(verdict, float):
-            rated.sentiments[row] = verdict
-        else:
-            rated.problems[row] = verdict
-    return rated
+    return check_rows(reply, rows, _FORM, _sentiment)
 
 
-def none_rated(rows: int, problem: str) -> Rated:
-    """The verdict on a request that brought nothing."""
-    return Rated({}, dict.fromkeys(range(1, rows + 1), problem), problem)
-
-
-def _items(reply: Reply) -> tuple[list[object], str | None]:
-    """What a reply lists, not judged yet, and what is wrong with it as a whole."""
-    content = reply.content if isinstance(reply.content, Sequence) else ()
-    blocks = [block for block in content if isinstance(block, Mapping)]
-    if reply.output_mode == "tool":
-        calls = [block for block in blocks if block.get("type") == "tool_use"]
-        inputs = [call.get("input") for call in calls if call.get("name") == TOOL_NAME]
-        if not inputs:
-            return [], "call of another tool" if calls else "no tool call"
-    else:
-        texts = (block.get("text") for block in blocks if block.get("type") == "text")
-        text = "".join(text for text in texts if isinstance(text, str)).strip()
-        fenced = _FENCED.fullmatch(text)
-        inputs = [fenced[1] if fenced else text]
-    lists = [_listed(given) for given in inputs]
-    items = [item for found in lists for item in found or ()]
-    return items, "no list of ratings" if None in lists else None
-
-
-def _listed(given: object) -> list[object] | None:
-    if isinstance(given, str):
-        try:
-            given = json.loads(given)
-        # Also digits too many for a number, and brackets too many for the parser.
-        except (ValueError, RecursionError):
-            return None
-    found = given.get("ratings") if isinstance(given, Mapping) else None
-    return found if isinstance(found, list) else None
-
-
-def _by_row(items: Sequence[object], rows: int) -> tuple[dict[int, list[object]], bool]:
-    """What is said of each row, and whether anything is of no row."""
-    given: dict[int, list[object]] = {}
-    has_unknown = False
-    for item in items:
-        row = item.get("row") if isinstance(item, Mapping) else None
-        # A bool is an int to Python, and no row number.
-        if not isinstance(item, Mapping) or type(row) is not int or not 1 <= row <= rows:
-            has_unknown = True
-        else:
-            given.setdefault(row, []).append(item.get("sentiment"))
-    return given, has_unknown
-
-
-def _verdict(given: Sequence[object]) -> float | str:
-    if not all(_is_sentiment(value) for value in given):
-        return "no number from -1 to 1"
+def _sentiment(_: int, given: Sequence[Item]) -> float:
+    values = [item.get("sentiment") for item in given]
+    if not all(map(_is_sentiment, values)):
+        raise BadAnswerError("no number from -1 to 1")
     # Zero has a sign, which is nobody's sentiment.
-    said = {float(str(value)) + 0.0 for value in given}
-    return said.pop() if len(said) == 1 else "given twice, differently"
+    said = {float(str(value)) + 0.0 for value in values}
+    if len(said) > 1:
+        raise BadAnswerError("given twice, differently")
+    return said.pop()
 
 
 def _is_sentiment(value: object) -> bool:

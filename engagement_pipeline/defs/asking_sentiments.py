@@ -6,8 +6,8 @@ taken out of a text, and what is asked, is decided in `behavior`; everything abo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 
 from dagster import DagsterLogManager
 
@@ -19,35 +19,31 @@ from engagement_pipeline.behavior.sentiment_questions import (
     is_worth_asking,
     text_fingerprint,
 )
-from engagement_pipeline.defs.ledger import WarehouseLedger
+from engagement_pipeline.defs.asking_texts import TextAsking
 from engagement_pipeline.defs.model import way_of
-from engagement_pipeline.defs.progress import Progress
-from engagement_pipeline.scoring.anthropic.sending import RunFacts
-from engagement_pipeline.scoring.anthropic.sentiments import (
-    Prompt,
-    SentimentOutcome,
-    Text,
-    ask_sentiments,
-    expected_cost_usd,
-    packs_of,
-)
-from engagement_pipeline.scoring.anthropic.session import Way
+from engagement_pipeline.scoring.answers import Reply
+from engagement_pipeline.scoring.anthropic.texts import Prompt, Text, TextOutcome
 from engagement_pipeline.settings import Settings
-from engagement_pipeline.warehouse import llm
 from engagement_pipeline.warehouse import model_sentiments as stored
 from engagement_pipeline.warehouse.connection import Connection
 
-PROMPT = Prompt(
+
+def _check(reply: Reply, texts: Sequence[str]) -> sentiment_questions.Rated:
+    return sentiment_questions.check_ratings(reply, len(texts))
+
+
+PROMPT: Prompt[float] = Prompt(
     PROMPT_VERSION,
     sentiment_questions.SYSTEM,
     sentiment_questions.TOOL_NAME,
     sentiment_questions.SCHEMA,
     sentiment_questions.user_turn,
-    sentiment_questions.check_ratings,
+    _check,
+    answers_are="sentiments",
+    # A number and a sentiment. Replaced by what answers turn out to take.
+    output_tokens_a_text=14,
+    max_tokens_a_text=40,
 )
-
-_SENT_AS = "anthropic"
-"""The ledger's word for calls one by one. Whoever gives the levels is nothing to texts."""
 
 
 @dataclass
@@ -109,13 +105,13 @@ def model_sentiments(
     if (reason := why_nobody_is_asked(settings)) is not None:
         log.info(f"{reason}; VADER's sentiments stand alone")
         return None
-    if abandoned := llm.settle_abandoned(connection, now=_now()):
-        log.warning(f"{abandoned} calls of an earlier run were cut off; they may be paid")
-    return SentimentAsker(connection, settings, run_id, as_of, log, way_of(settings))
+    asker = SentimentAsker(connection, settings, run_id, as_of, log, way_of(settings))
+    asker.settle_abandoned()
+    return asker
 
 
 @dataclass
-class SentimentAsker:
+class SentimentAsker(TextAsking):
     """Tells a model's sentiments of texts, asking as few as it can.
 
     Texts that are the same once they are redacted are asked about once, and never again: each
@@ -126,12 +122,6 @@ class SentimentAsker:
         counts: what became of the texts so far.
     """
 
-    connection: Connection
-    settings: Settings
-    run_id: str
-    as_of: datetime
-    log: DagsterLogManager
-    way: Way
     counts: Counts = field(default_factory=Counts)
 
     def __call__(self, texts: Sequence[str], org_ids: Sequence[str]) -> list[float | None]:
@@ -158,9 +148,11 @@ class SentimentAsker:
             model=self.way.model.name,
         )
         new = [text for fingerprint, text in asked.items() if fingerprint not in known]
-        outcome = self._ask(new) if new else SentimentOutcome()
+        outcome: TextOutcome[float] = TextOutcome()
+        if new:
+            outcome = self.ask(new, PROMPT, texts_per_call=TEXTS_PER_CALL, what="texts")
         self._count(asked, known, new, outcome)
-        sentiments = known | outcome.sentiments
+        sentiments = known | outcome.answers
         return [
             None if fingerprint is None else sentiments.get(fingerprint) for fingerprint in prints
         ]
@@ -189,67 +181,18 @@ class SentimentAsker:
                 asked.setdefault(fingerprint, Text(fingerprint, org_id, redacted))
         return [prints[pair] for pair in zip(org_ids, texts, strict=True)], asked
 
-    def _ask(self, texts: Sequence[Text]) -> SentimentOutcome:
-        expected_usd = expected_cost_usd(packs_of(texts, TEXTS_PER_CALL), PROMPT, self.way.model)
-        stored.expect_more(self.connection, self._run_row(expected_usd))
-        spent = sum(
-            one.spent_usd for one in llm.spent_by_org(self.connection, self.run_id).values()
-        )
-        left = max(0.0, self.settings.max_cost_usd - spent)
-        calls = stored.calls_of_run(self.connection, self.run_id)
-        facts = RunFacts(
-            self.run_id,
-            self.as_of,
-            _SENT_AS,
-            self.settings.seed,
-            self.settings.max_attempts,
-            _now,
-            # Of its own, since a run may ask several times, and names of calls begin anew.
-            phase=f"texts-{calls}",
-        )
-        progress = Progress(self.log, "Asking the model about texts", len(texts), "texts")
-        return ask_sentiments(
-            texts,
-            PROMPT,
-            replace(self.way, max_cost_usd=left),
-            facts,
-            WarehouseLedger(self.connection).write,
-            texts_per_call=TEXTS_PER_CALL,
-            on_progress=progress.advance,
-        )
-
-    def _run_row(self, expected_usd: float) -> Mapping[str, object]:
-        counts = (
-            "members",
-            "profiles",
-            "profiles_cached",
-            "profiles_waiting",
-            "profiles_fallen_back",
-            "profiles_over_budget",
-        )
-        return {
-            "run_id": self.run_id,
-            "as_of": self.as_of,
-            "classifier": _SENT_AS,
-            "model": self.way.model.name,
-            **dict.fromkeys(counts, 0),
-            "estimated_usd": expected_usd,
-            "one_call_a_member_usd": 0.0,
-            "computed_at": _now(),
-        }
-
     def _count(
         self,
         asked: Mapping[str, Text],
         known: Mapping[str, float],
         new: Sequence[Text],
-        outcome: SentimentOutcome,
+        outcome: TextOutcome[float],
     ) -> None:
         counts = self.counts
-        settled = len(outcome.sentiments) + len(outcome.bad) + len(outcome.over_budget)
+        settled = len(outcome.answers) + len(outcome.bad) + len(outcome.over_budget)
         counts.texts += len(asked)
         counts.known += len(known)
-        counts.answered += len(outcome.sentiments)
+        counts.answered += len(outcome.answers)
         counts.bad += len(outcome.bad)
         counts.over_budget += len(outcome.over_budget)
         counts.failed += len(new) - settled
@@ -260,7 +203,3 @@ class SentimentAsker:
             self.log.warning(
                 f"{len(outcome.over_budget)} texts were not asked about: max_cost_usd is spent"
             )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -12,6 +12,7 @@ from .hostile_texts import AT_RISK_SPELLINGS
 from .models import HAIKU_4_5, HAIKU_5_5, MODELS, ModelSpec, Usage
 from .policy import expected_level, texts_of
 from .records import RequestRecord, Totals
+from .rewritings import expected_rewriting
 from .service import ServerOptions
 from .text_ratings import expected_sentiment
 from .wire import CELLS, Question, WireThresholds, citable, read_question
@@ -36,6 +37,7 @@ __all__ = [
     "WireThresholds",
     "citable",
     "expected_level",
+    "expected_rewriting",
     "expected_sentiment",
     "faults_of",
     "read_question",

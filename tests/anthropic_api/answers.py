@@ -1,7 +1,7 @@
 """What the model answers to a request: content, stop reason and tokens.
 
-Rows and texts belong to `policy` and `text_ratings`, and to `spoilt_answers` where they are to be
-wrong; what is billed and how it travels to `service`.
+Rows and texts belong to `policy`, `text_ratings` and `rewritings`, and to `spoilt_answers` where
+they are to be wrong; what is billed and how it travels to `service`.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,8 @@ from .faults import Fault, Misbehaviour
 from .models import ModelSpec
 from .policy import classify
 from .request_checks import has_forced_tool, is_thinking
+from .rewritings import TOOL_NAME as REWRITING_TOOL_NAME
+from .rewritings import read_messages, rewrite, spoil_rewritings
 from .spoilt_answers import Row, spoil_ratings, spoil_rows
 from .text_ratings import rate, read_texts
 from .tokens import compact, content_text, output_tokens
@@ -21,7 +23,8 @@ from .wire import UnreadableMessageError, read_question
 TOOL_NAME = "classify_engagement"
 RATING_TOOL_NAME = "rate_sentiment"
 THINKING_TOKENS = 200
-_CLASSIFICATIONS, _RATINGS = "classifications", "ratings"
+_CLASSIFICATIONS, _RATINGS, _REWRITINGS = "classifications", "ratings", "rewritings"
+_ROWS_OF_TOOL = {RATING_TOOL_NAME: _RATINGS, REWRITING_TOOL_NAME: _REWRITINGS}
 
 _THOUGHT = "The organisation asks about its members. I weigh attendance and activity of each."
 _PREFACE = "I have looked at every profile with care. Here is what I found."
@@ -114,6 +117,12 @@ def _rows(
         if misbehaviour is not None:
             rows = spoil_ratings(rows, misbehaviour)
         return rows, {"texts": texts}
+    if form.rows == _REWRITINGS:
+        texts = read_messages(asked)
+        rows = rewrite(texts)
+        if misbehaviour is not None:
+            rows = spoil_rewritings(rows, misbehaviour)
+        return rows, {"texts": texts}
     question = read_question(asked)
     rows = classify(question)
     if misbehaviour is not None:
@@ -128,9 +137,10 @@ def _form(body: Mapping[str, Any]) -> _Form:
     is_schema = bool(output_format)
     if not tools or choice.get("type") == "none" or (is_schema and not has_forced_tool(body)):
         shape = (output_format or {}).get("schema", {}).get("properties", {})
-        return _Form(None, is_schema, _RATINGS if _RATINGS in shape else _CLASSIFICATIONS)
+        listed = (name for name in (_RATINGS, _REWRITINGS) if name in shape)
+        return _Form(None, is_schema, next(listed, _CLASSIFICATIONS))
     tool = choice.get("name") or tools[0]["name"]
-    return _Form(tool, is_schema, _RATINGS if tool == RATING_TOOL_NAME else _CLASSIFICATIONS)
+    return _Form(tool, is_schema, _ROWS_OF_TOOL.get(tool, _CLASSIFICATIONS))
 
 
 def _thinking(body: Mapping[str, Any], model: ModelSpec) -> int:
@@ -184,6 +194,8 @@ def _cut_blocks(rows: list[Row], form: _Form, share: float, call: str) -> list[B
     if form.rows == _RATINGS:
         # The point and what is behind it are lost.
         last["sentiment"] = int(last["sentiment"])
+    elif form.rows == _REWRITINGS:
+        last["text"] = last["text"][: len(last["text"]) // 2]
     else:
         last["user_explanation"] = last["user_explanation"][: len(last["user_explanation"]) // 2]
     return form.blocks({form.rows: [*rows[:whole], last]}, call)

@@ -112,14 +112,14 @@ def test_a_row_without_a_number_from_minus_one_to_one_is_bad_and_the_others_stan
     bad: object,
 ) -> None:
     found = check_ratings(replied(rated(0.5, bad, -0.5)), 3)
-    assert found.sentiments == {1: 0.5, 3: -0.5}
+    assert found.answers == {1: 0.5, 3: -0.5}
     assert set(found.problems) == {2}
 
 
 @pytest.mark.parametrize("row", [0, 4, -1, "2", 2.0, True, None])
 def test_a_row_that_nobody_asked_for_is_nobodys(row: object) -> None:
     found = check_ratings(replied([*rated(0.5), {"row": row, "sentiment": 0.1}]), 3)
-    assert found.sentiments == {1: 0.5}
+    assert found.answers == {1: 0.5}
     assert found.problems == {2: "missing", 3: "missing"}
     assert found.reply_problem == "rows nobody asked for"
 
@@ -127,13 +127,13 @@ def test_a_row_that_nobody_asked_for_is_nobodys(row: object) -> None:
 def test_a_row_given_twice_counts_only_where_it_says_the_same() -> None:
     rows = [*rated(0.5, 0), {"row": 1, "sentiment": 0.5}, {"row": 2, "sentiment": 0.1}]
     found = check_ratings(replied(rows), 2)
-    assert found.sentiments == {1: 0.5}
+    assert found.answers == {1: 0.5}
     assert found.problems == {2: "given twice, differently"}
 
 
 def test_of_a_reply_cut_off_the_last_row_is_not_believed() -> None:
     found = check_ratings(replied(rated(0.5, 0.4, 0), stop="max_tokens"), 4)
-    assert found.sentiments == {1: 0.5, 2: 0.4}
+    assert found.answers == {1: 0.5, 2: 0.4}
     assert set(found.problems.values()) == {"max_tokens"}
     cut_text = json.dumps({"ratings": rated(0.5, 0.4)})[:-9]
     in_text = Reply("max_tokens", [{"type": "text", "text": cut_text}], "json")
@@ -157,7 +157,7 @@ def test_of_a_reply_cut_off_the_last_row_is_not_believed() -> None:
 )
 def test_a_reply_that_is_none_gives_no_row(reply: Reply) -> None:
     found = check_ratings(reply, 2)
-    assert found.sentiments == {}
+    assert found.answers == {}
     assert set(found.problems) == {1, 2}
     assert found.reply_problem
 
@@ -187,9 +187,9 @@ def test_whatever_a_model_sends_each_row_is_judged_and_every_sentiment_is_in_bou
 ) -> None:
     block = {"type": "tool_use", "name": TOOL_NAME, "input": given_input}
     found = check_ratings(Reply(stop, [block], "tool"), 3)
-    assert found.sentiments.keys() | found.problems.keys() == {1, 2, 3}
-    assert not found.sentiments.keys() & found.problems.keys()
-    assert all(-1 <= value <= 1 for value in found.sentiments.values())
+    assert found.answers.keys() | found.problems.keys() == {1, 2, 3}
+    assert not found.answers.keys() & found.problems.keys()
+    assert all(-1 <= value <= 1 for value in found.answers.values())
 
 
 def test_an_unknown_output_mode_is_our_own_mistake() -> None:

@@ -1,8 +1,9 @@
-"""Asking a model how texts sound: which calls are made, and what is asked again.
+"""Asking a model about texts: which calls are made, and what is asked again.
 
 One organisation a request. Good rows are kept at once, the rest asked once more in another order;
 what is bad then has no answer. What is asked and what is a good answer comes from the caller
-(`behavior.sentiment_questions`, a floor above); how a request is sent is `sending`'s.
+(`behavior.sentiment_questions`, `outreach.rewriting`, floors above); how a request is sent is
+`sending`'s.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from engagement_pipeline.scoring.answers import Reply
 from engagement_pipeline.scoring.anthropic.asking import first_error
@@ -28,18 +29,17 @@ from engagement_pipeline.scoring.anthropic.sending import (
 from engagement_pipeline.scoring.anthropic.session import Way, sender_for
 from engagement_pipeline.scoring.packing import in_another_order, pack
 
-OUTPUT_TOKENS_A_TEXT = 14
-"""An answer's row: a number and a sentiment. Replaced by what answers turn out to take."""
+Answer = TypeVar("Answer")
+Told = TypeVar("Told", covariant=True)
 
-_MAX_TOKENS_A_ROW = 40
 _MAX_TOKENS_BESIDES = 120
 
 
-class Verdict(Protocol):
-    """What of a reply stands: each row asked is in one of `sentiments` and `problems`."""
+class Verdict(Protocol[Told]):
+    """What of a reply stands: each row asked is in one of `answers` and `problems`."""
 
     @property
-    def sentiments(self) -> Mapping[int, float]: ...
+    def answers(self) -> Mapping[int, Told]: ...
     @property
     def problems(self) -> Mapping[int, str]: ...
     @property
@@ -47,14 +47,17 @@ class Verdict(Protocol):
 
 
 @dataclass(frozen=True)
-class Prompt:
+class Prompt(Generic[Answer]):
     """What is asked of texts, and how an answer is held against it.
 
     Attributes:
         version: changes with every word of it.
         system, tool_name, schema: the same in every request.
         user_turn: the user's message for some texts, numbered from one.
-        check: what of a reply about so many rows stands.
+        check: what of a reply about these texts stands.
+        answers_are: what the ledger calls the answers. They must be plain JSON values.
+        output_tokens_a_text: what an answer's row takes by rule, before that is known.
+        max_tokens_a_text: what it may take.
     """
 
     version: str
@@ -62,7 +65,10 @@ class Prompt:
     tool_name: str
     schema: Mapping[str, Any]
     user_turn: Callable[[Sequence[str]], str]
-    check: Callable[[Reply, int], Verdict]
+    check: Callable[[Reply, Sequence[str]], Verdict[Answer]]
+    answers_are: str
+    output_tokens_a_text: int
+    max_tokens_a_text: int
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class Text:
     Attributes:
         fingerprint: what its answer is known by.
         org_id: the organisation that it is from; for the ledger, never sent.
-        text: redacted.
+        text: what is told of it: redacted.
     """
 
     fingerprint: str
@@ -81,32 +87,32 @@ class Text:
 
 
 @dataclass
-class SentimentOutcome:
+class TextOutcome(Generic[Answer]):
     """What became of the texts.
 
     Attributes:
-        sentiments: fingerprint -> how the text sounds, from -1 to 1.
+        answers: fingerprint -> what stands of what was said of the text.
         bad: fingerprint -> why its answer did not stand, twice.
         over_budget: fingerprints that the budget left unasked.
         failed: organisation -> why it could not be asked to the end.
     """
 
-    sentiments: dict[str, float] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
     bad: dict[str, str] = field(default_factory=dict)
     over_budget: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def ask_sentiments(
+def ask_about(
     texts: Iterable[Text],
-    prompt: Prompt,
+    prompt: Prompt[Answer],
     way: Way,
     facts: RunFacts,
     write_now: Callable[[Sequence[Writing]], None],
     *,
     texts_per_call: int,
     on_progress: Callable[[int], None] = lambda _: None,
-) -> SentimentOutcome:
+) -> TextOutcome[Answer]:
     """Ask about all texts, and come back when each is answered or given up.
 
     Calls are the same in whatever order the texts come.
@@ -126,12 +132,12 @@ def ask_sentiments(
     """
     packs = packs_of(texts, texts_per_call)
     if not packs:
-        return SentimentOutcome()
+        return TextOutcome()
 
-    async def run() -> SentimentOutcome:
+    async def run() -> TextOutcome[Answer]:
         async with way.connection.open() as client:
             sender = sender_for(client, way, facts, GroupCommitLedger(write_now))
-            sender.output_a_profile = OUTPUT_TOKENS_A_TEXT * way.model.token_factor
+            sender.output_a_profile = prompt.output_tokens_a_text * way.model.token_factor
             asker = _Asker(sender, prompt, on_progress)
             return await asker.ask(packs, workers=way.pace.calls_in_flight)
 
@@ -148,9 +154,11 @@ def packs_of(texts: Iterable[Text], texts_per_call: int) -> list[list[Text]]:
     ]
 
 
-def expected_cost_usd(packs: Iterable[Sequence[Text]], prompt: Prompt, model: ModelSpec) -> float:
+def expected_cost_usd(
+    packs: Iterable[Sequence[Text]], prompt: Prompt[Answer], model: ModelSpec
+) -> float:
     """Dollars that calls about these texts would probably cost, none being repeated."""
-    a_text = OUTPUT_TOKENS_A_TEXT * model.token_factor
+    a_text = prompt.output_tokens_a_text * model.token_factor
 
     def cost_usd(texts: Sequence[Text]) -> float:
         params = _params(model, prompt, texts)
@@ -159,16 +167,18 @@ def expected_cost_usd(packs: Iterable[Sequence[Text]], prompt: Prompt, model: Mo
     return sum(cost_usd(texts) for texts in packs)
 
 
-class _Asker:
+class _Asker(Generic[Answer]):
     """Works off packs of texts, several calls at a time."""
 
-    def __init__(self, sender: Sender, prompt: Prompt, on_progress: Callable[[int], None]) -> None:
+    def __init__(
+        self, sender: Sender, prompt: Prompt[Answer], on_progress: Callable[[int], None]
+    ) -> None:
         self._sender = sender
         self._prompt = prompt
         self._on_progress = on_progress
-        self.outcome = SentimentOutcome()
+        self.outcome: TextOutcome[Answer] = TextOutcome()
 
-    async def ask(self, packs: Sequence[Sequence[Text]], *, workers: int) -> SentimentOutcome:
+    async def ask(self, packs: Sequence[Sequence[Text]], *, workers: int) -> TextOutcome[Answer]:
         left = iter(packs)
         try:
             async with asyncio.TaskGroup() as group:
@@ -211,33 +221,35 @@ class _Asker:
             return {}
         if verdict is None:
             return {text.fingerprint: "too large" for text in texts}
-        self.outcome.sentiments |= {
-            texts[row - 1].fingerprint: sentiment for row, sentiment in verdict.sentiments.items()
+        self.outcome.answers |= {
+            texts[row - 1].fingerprint: answer for row, answer in verdict.answers.items()
         }
         return {texts[row - 1].fingerprint: why for row, why in verdict.problems.items()}
 
 
-def _params(model: ModelSpec, prompt: Prompt, texts: Sequence[Text]) -> dict[str, Any]:
+def _params(model: ModelSpec, prompt: Prompt[Answer], texts: Sequence[Text]) -> dict[str, Any]:
     return body_of(
         model,
         system=prompt.system,
         user=prompt.user_turn([text.text for text in texts]),
         tool_name=prompt.tool_name,
         schema=prompt.schema,
-        max_tokens=_MAX_TOKENS_BESIDES + _MAX_TOKENS_A_ROW * len(texts),
+        max_tokens=_MAX_TOKENS_BESIDES + prompt.max_tokens_a_text * len(texts),
     )
 
 
-def _request(model: ModelSpec, prompt: Prompt, texts: Sequence[Text]) -> Request[Verdict | None]:
-    def judge(answered: Answered) -> tuple[Verdict, Writing]:
+def _request(
+    model: ModelSpec, prompt: Prompt[Answer], texts: Sequence[Text]
+) -> Request[Verdict[Answer] | None]:
+    def judge(answered: Answered) -> tuple[Verdict[Answer], Writing]:
         message = answered.found.message
         reply = Reply(message.get("stop_reason"), message["content"], model.output_mode)
-        verdict = prompt.check(reply, len(texts))
+        verdict = prompt.check(reply, [text.text for text in texts])
         # The answers stand in the call's own row, so that nobody pays for them again.
-        told = replace(answered.call, asked=_asked_as_text(texts, verdict.sentiments))
+        asked = _asked_as_text(prompt, texts, verdict.answers)
         row = answered_row(
-            replace(answered, call=told),
-            answers=len(verdict.sentiments),
+            replace(answered, call=replace(answered.call, asked=asked)),
+            answers=len(verdict.answers),
             problems=verdict.problems,
             reply_problem=verdict.reply_problem,
         )
@@ -248,18 +260,20 @@ def _request(model: ModelSpec, prompt: Prompt, texts: Sequence[Text]) -> Request
         _params(model, prompt, texts),
         len(texts),
         prompt.version,
-        _asked_as_text(texts, {}),
+        _asked_as_text(prompt, texts, {}),
         judge,
         too_large=None,
     )
 
 
-def _asked_as_text(texts: Sequence[Text], sentiments: Mapping[int, float]) -> str:
-    """What the ledger keeps of a call: fingerprints and sentiments, and nothing of the texts."""
+def _asked_as_text(
+    prompt: Prompt[Answer], texts: Sequence[Text], answers: Mapping[int, Answer]
+) -> str:
+    """What the ledger keeps of a call: fingerprints and answers, and nothing of the texts."""
     return json.dumps(
         {
             "fingerprints": [text.fingerprint for text in texts],
-            "sentiments": [sentiments.get(row) for row in range(1, len(texts) + 1)],
+            prompt.answers_are: [answers.get(row) for row in range(1, len(texts) + 1)],
         },
         separators=(",", ":"),
     )
