@@ -11,9 +11,11 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from engagement_pipeline.loops.calibration import WINDOW
+from engagement_pipeline.outreach.responses import RESPONDS_WITHIN
 from engagement_pipeline.settings import Settings
 from engagement_pipeline.signals import SignalSources
 from engagement_pipeline.warehouse import loop_signals as stored
+from engagement_pipeline.warehouse import outreach_outcomes as stored_outcomes
 from engagement_pipeline.warehouse import predictions as stored_predictions
 from engagement_pipeline.warehouse import signals as stored_signals
 from engagement_pipeline.warehouse import vocabulary as stored_vocabulary
@@ -56,6 +58,7 @@ def draw(
         ),
         "prediction": lambda: _draw_outcomes(connection, as_of),
         "vocabulary": lambda: _draw_unknown_values(connection, settings, since),
+        "ranking": lambda: _draw_responses(connection, as_of),
     }
     for archetype, produce in producers.items():
         try:
@@ -127,6 +130,17 @@ def _churned(connection: Connection, predicted: pl.DataFrame, due_at: datetime) 
 
     last = last_activity(SignalSources(**stored_signals.relations(connection)), at=due_at)
     return churn_outcomes(predicted, pl.DataFrame(last.to_native()))
+
+
+def _draw_responses(connection: Connection, as_of: datetime) -> None:
+    found = stored_outcomes.outcomes_without_signal(
+        connection, since=as_of - WINDOW, as_of=as_of, responds_within=RESPONDS_WITHIN
+    )
+    if found.is_empty():
+        return
+    from engagement_pipeline.loops.routing import response_signals
+
+    stored.emit(connection, response_signals(found))
 
 
 def _draw_unknown_values(connection: Connection, settings: Settings, since: datetime) -> None:

@@ -8,14 +8,17 @@ from collections.abc import Callable
 import polars as pl
 from matplotlib.figure import Figure
 
-from engagement_pipeline.contracts.vocabulary import ARCHETYPES, LEVELS, LOOP_STATES
+from engagement_pipeline.contracts.vocabulary import ARCHETYPES, LEVELS, LOOP_STATES, SEGMENTS
 from engagement_pipeline.warehouse.connection import Connection
 from engagement_pipeline.warehouse.overview import (
+    last_cycle,
     level_agreement,
     level_shares_over_time,
     loop_states,
     members_by_level,
     read_rates,
+    response_rates,
+    uplifts,
 )
 
 _COLOURS = {
@@ -39,14 +42,19 @@ _ORGS = 20
 
 
 def mart_pictures(connection: Connection) -> dict[str, list[tuple[str, str]]]:
-    """By mart: the names and Markdown of its pictures; of the loops only what there is to show."""
+    """By mart: the names and Markdown of its pictures; of the loops and of outreach only what
+    there is to show."""
     rates = read_rates(connection, rows=_FEATURES)
     agreement = level_agreement(connection)
     states = loop_states(connection)
+    answered = response_rates(connection, rows=_FEATURES)
     found: dict[str, list[tuple[str, pl.DataFrame, Callable[[pl.DataFrame], str]]]] = {
         "engagement_calibrations": [("read_rates", rates, rates_picture)],
         "label_agreement": [("agreement", agreement, agreement_picture)],
         "loop_status": [("loops", states, states_picture)],
+        "outreach_effectiveness": [("response_rates", answered, responses_picture)],
+        "outreach_uplift": [("uplift", uplifts(connection, orgs=_ORGS), uplift_picture)],
+        "cycle_stats": [("last_cycle", last_cycle(connection), cycle_picture)],
     }
     return _level_pictures(connection) | {
         mart: [(name, draw(rows)) for name, rows, draw in pictures if not rows.is_empty()]
@@ -104,26 +112,95 @@ def members_picture(members: pl.DataFrame) -> str:
 
 def rates_picture(rates: pl.DataFrame) -> str:
     """Read rates with their intervals, a line a feature; takes what `overview.read_rates` gives."""
+    return _shares_picture(
+        rates.rename({"feature": "name", "read_rate_shrunk": "believed"}),
+        of="read_rate",
+        believed="shrunk",
+        unit="notifications read",
+        title="Read rates by feature",
+    )
+
+
+def responses_picture(rates: pl.DataFrame) -> str:
+    """Response rates with their intervals, a line a template; takes what
+    `overview.response_rates` gives."""
+    return _shares_picture(
+        rates.rename({"template_id": "name", "posterior_mean": "believed"}),
+        of="response_rate",
+        believed="believed",
+        unit="messages answered",
+        title="Response rates by template",
+    )
+
+
+def _shares_picture(rates: pl.DataFrame, *, of: str, believed: str, unit: str, title: str) -> str:
+    """Shares in percent; takes `org_id`, `name`, the share with its interval, and `believed`."""
     figure = Figure(figsize=(8, 1.2 + 0.28 * rates.height), layout="constrained")
     axes = figure.subplots()
     places = list(range(rates.height))
+    value, below, above = _interval(rates, of)
+    label = of.replace("_", " ")
+    axes.errorbar(value, places, xerr=[below, above], fmt="o", color="#4393c3", label=label)
+    shrunk = [math.nan if share is None else 100 * share for share in rates["believed"]]
+    axes.plot(shrunk, places, "|", color="#b2182b", markersize=10, label=believed)
+    names = [f"{org}: {name}" for org, name in rates.select("org_id", "name").iter_rows()]
+    axes.set_yticks(places, [_plain(name) for name in names], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel(f"% of {unit}, with 95 % intervals")
+    axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 1.15))
+    return markdown(figure, title)
+
+
+def _interval(rows: pl.DataFrame, of: str) -> tuple[list[float], list[float], list[float]]:
+    """A value in percent, and how far its interval reaches below and above it; 0 without one."""
     value, lower, upper = (
-        [100 * share for share in rates[name]]
-        for name in ("read_rate", "read_rate_lower", "read_rate_upper")
+        [100 * share for share in shares]
+        for shares in (
+            rows[of],
+            rows[f"{of}_lower"].fill_null(rows[of]),
+            rows[f"{of}_upper"].fill_null(rows[of]),
+        )
     )
     # An interval's end may lie beside its value by rounding, and a bar cannot be negative.
     below = [max(0.0, v - low) for v, low in zip(value, lower, strict=True)]
     above = [max(0.0, up - v) for v, up in zip(value, upper, strict=True)]
-    axes.errorbar(value, places, xerr=[below, above], fmt="o", color="#4393c3", label="read rate")
-    shrunk = [math.nan if share is None else 100 * share for share in rates["read_rate_shrunk"]]
-    axes.plot(shrunk, places, "|", color="#b2182b", markersize=10, label="shrunk")
-    names = [f"{org}: {feature}" for org, feature in rates.select("org_id", "feature").iter_rows()]
-    axes.set_yticks(places, [_plain(name) for name in names], fontsize=8)
+    return value, below, above
+
+
+def uplift_picture(found: pl.DataFrame) -> str:
+    """Uplift with its interval, a line an organisation; takes what `overview.uplifts` gives."""
+    names = dict(found.select("org_id", "org_name").iter_rows())
+    orgs = list(names)
+    figure = Figure(figsize=(8, 1.4 + 0.35 * len(orgs)), layout="constrained")
+    axes = figure.subplots()
+    lines = (("first_enrolment", -0.12, "#1b7837"), ("all_enrolments", 0.12, "#4393c3"))
+    for estimand, shift, colour in lines:
+        own = found.filter(pl.col("estimand") == estimand)
+        value, below, above = _interval(own, "uplift")
+        places = [orgs.index(org_id) + shift for org_id in own["org_id"]]
+        label = estimand.replace("_", " ")
+        axes.errorbar(value, places, xerr=[below, above], fmt="o", color=colour, label=label)
+    axes.axvline(0, color="#bababa", linewidth=1)
+    axes.set_yticks(range(len(orgs)), [_plain(name) for name in names.values()], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlim(0, 100)
-    axes.set_xlabel("% of notifications read, with 95 % intervals")
-    axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 1.15))
-    return markdown(figure, "Read rates by feature")
+    axes.set_xlabel("more members back, in percentage points, with 95 % intervals")
+    axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 1.2))
+    return markdown(figure, "Members who came back because of outreach")
+
+
+def cycle_picture(counts: pl.DataFrame) -> str:
+    """Who may be written to, and why others may not; takes what `overview.last_cycle` gives."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.subplots()
+    words = counts["word"].to_list()
+    colours = ["#1b7837" if word in SEGMENTS else "#bababa" for word in words]
+    bars = axes.barh(range(len(words)), counts["members"].to_list(), color=colours)
+    axes.bar_label(bars, fmt="{:,.0f}", fontsize=8, padding=3)
+    axes.set_yticks(range(len(words)), [word.replace("_", " ") for word in words], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("members: eligible ones by segment, and why others were skipped")
+    return markdown(figure, "The last cycle")
 
 
 def agreement_picture(agreement: pl.DataFrame) -> str:

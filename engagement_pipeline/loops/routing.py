@@ -6,6 +6,7 @@ of outreach a member may get, what a template says, and what counts as a respons
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,11 +16,9 @@ from operator import itemgetter
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.stats import beta as beta_distribution
 
 from engagement_pipeline.contracts import contract
 from engagement_pipeline.loops.calibration import EXPIRES_AFTER, LEARNED_SCHEMA
-from engagement_pipeline.loops.intervals import beta_equal_tailed
 
 ARCHETYPE = "ranking"
 RESPONSE, SILENCE = "RESPONSE", "SILENCE"
@@ -63,6 +62,43 @@ def subject_of(outreach_type: str, template_id: str) -> str:
     return f"{outreach_type}:{template_id}"
 
 
+def response_signals(outcomes: pl.DataFrame) -> pl.DataFrame:
+    """Outreaches that were answered, or not, as loop signals.
+
+    Args:
+        outcomes: `org_id`, `user_id`, `outreach_type`, `template_id`, `kind` (`RESPONSE` or
+            `SILENCE`), `value`, `occurred_at` and `source_key` (the message).
+
+    Returns:
+        Rows of `loops.signals` without their ids, in the order of `outcomes`.
+
+    Raises:
+        RoutingInputError: a type of outreach has a colon.
+    """
+    return (
+        _with_subjects(outcomes)
+        .with_columns(archetype=pl.lit(ARCHETYPE), attribution=pl.lit(None, dtype=pl.String))
+        .drop(_ARM)
+    )
+
+
+def settled(signals: pl.DataFrame) -> pl.DataFrame:
+    """The signals that count: a silence whose response arrived late is none.
+
+    Signals are only ever added, so such a message has both.
+
+    Args:
+        signals: rows of `loops.signals` of this loop.
+    """
+    answered = signals.filter(pl.col("kind") == RESPONSE).select("source_key")
+    return pl.concat(
+        [
+            signals.filter(pl.col("kind") != SILENCE),
+            signals.filter(pl.col("kind") == SILENCE).join(answered, on="source_key", how="anti"),
+        ]
+    )
+
+
 def learn_arms(signals: pl.DataFrame, known_arms: pl.DataFrame, *, as_of: datetime) -> pl.DataFrame:
     """What is believed of each arm's response rate: a Beta distribution.
 
@@ -74,8 +110,8 @@ def learn_arms(signals: pl.DataFrame, known_arms: pl.DataFrame, *, as_of: dateti
 
     Args:
         signals: `org_id`, `subject` (see `subject_of`) and `kind`, of the window, of all
-            organisations. Kinds other than `RESPONSE` and `SILENCE` are passed over, and so are
-            arms that are not known.
+            organisations, of each message one (see `settled`). Kinds other than `RESPONSE` and
+            `SILENCE` are passed over, and so are arms that are not known.
         known_arms: `org_id`, `outreach_type` and `template_id`: who is to have a posterior.
         as_of: the moment that they are computed for, with a time zone.
 
@@ -142,6 +178,9 @@ def learned_rates(posteriors: pl.DataFrame) -> pl.DataFrame:
         its equal-tailed 95 % interval, and the organisation's own outreaches. An arm without any
         has no row: what others make of it is not what this organisation learned.
     """
+    # It imports SciPy, which takes seconds, and who draws signals alone need not wait for it.
+    from engagement_pipeline.loops.intervals import beta_equal_tailed
+
     used = _with_subjects(posteriors.filter(pl.col("n") > 0))
     lower, upper = beta_equal_tailed(used["alpha"].to_numpy(), used["beta"].to_numpy())
     rows = used.with_columns(
@@ -214,16 +253,29 @@ def choose(arms: pl.DataFrame, *, floor: float, seed: int, key: str) -> Choice:
     Raises:
         RoutingInputError: a template comes twice, or as `propensities` says.
     """
-    columns = (arms[name].to_list() for name in ("template_id", "alpha", "beta"))
-    # Plain lists: this is done for every message, and a frame takes ten times as long.
-    rows = sorted(zip(*columns, strict=True), key=itemgetter(0))
-    templates = [row[0] for row in rows]
-    if len(set(templates)) < len(templates):
-        raise RoutingInputError(f"arms: expected each template once, found {templates!r}")
-    chances = _propensities([row[1] for row in rows], [row[2] for row in rows], floor)
-    # Rounding can leave the sum, and so the last bound, a trifle below the number drawn.
-    drawn = int(np.searchsorted(np.cumsum(chances)[:-1], _uniform(seed, key), side="right"))
-    return Choice(templates[drawn], 1.0 if len(rows) == 1 else float(chances[drawn]))
+    return Chooser(arms, floor=floor).choose(seed=seed, key=key)
+
+
+class Chooser:
+    """`choose` among the same arms, again and again: all that they alone tell is told once."""
+
+    def __init__(self, arms: pl.DataFrame, *, floor: float) -> None:
+        """Take the arms; what is taken and raised is as in `choose`."""
+        columns = (arms[name].to_list() for name in ("template_id", "alpha", "beta"))
+        rows = sorted(zip(*columns, strict=True), key=itemgetter(0))
+        self._templates = [row[0] for row in rows]
+        if len(set(self._templates)) < len(rows):
+            raise RoutingInputError(f"arms: expected each template once, found {self._templates!r}")
+        chances = _propensities([row[1] for row in rows], [row[2] for row in rows], floor)
+        # Plain lists: this is gone by for every message.
+        self._chances = [1.0] if len(rows) == 1 else chances.tolist()
+        # Rounding can leave the sum, and so the last bound, a trifle below the number drawn.
+        self._bounds = np.cumsum(chances)[:-1].tolist()
+
+    def choose(self, *, seed: int, key: str) -> Choice:
+        """As `choose` does."""
+        drawn = bisect_right(self._bounds, _uniform(seed, key))
+        return Choice(self._templates[drawn], self._chances[drawn])
 
 
 def _counted(signals: pl.DataFrame) -> pl.DataFrame:
@@ -271,6 +323,9 @@ def _best(parameters: tuple[tuple[float, float], ...]) -> tuple[float, ...]:
         )
     if len(parameters) == 1:
         return (1.0,)
+    # As above: who has but one template to choose from need not wait for it either.
+    from scipy.stats import beta as beta_distribution
+
     nodes = np.unique(beta_distribution.ppf(_QUANTILES, alpha, beta))
     below = beta_distribution.cdf(nodes, alpha, beta)
     found = np.empty(len(parameters))

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     Field,
@@ -206,7 +206,7 @@ class Settings(AskingKnobs, LearningKnobs, OutreachKnobs, BaseSettings):
     def _check_address(self, name: str, address: str, cargo: str) -> None:
         parts = urlsplit(address)
         is_safe = parts.scheme == "https" or parts.hostname in ("127.0.0.1", "localhost", "::1")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or not _has_port(parts):
             raise ValueError(
                 f"{name}: expected an address such as https://api.anthropic.com, found {address!r}"
             )
@@ -259,6 +259,14 @@ class Settings(AskingKnobs, LearningKnobs, OutreachKnobs, BaseSettings):
     @property
     def dagster_home(self) -> Path:
         return self.home / ".dagster"
+
+
+def _has_port(parts: SplitResult) -> bool:
+    """Whether the port is one that there is, or none is named."""
+    try:
+        return parts.port is None or parts.port > 0
+    except ValueError:
+        return False
 
 
 def _home() -> Path:

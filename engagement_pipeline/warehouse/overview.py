@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from engagement_pipeline.contracts.vocabulary import LEVELS
+from engagement_pipeline.contracts.vocabulary import LEVELS, SEGMENTS, SKIP_REASONS
 from engagement_pipeline.warehouse.connection import Connection
 from engagement_pipeline.warehouse.frames import query
 
@@ -57,4 +57,45 @@ def loop_states(connection: Connection) -> pl.DataFrame:
         connection,
         "SELECT archetype, state, count(org_id) AS orgs FROM marts.loop_status "
         "GROUP BY archetype, state ORDER BY ALL",
+    )
+
+
+def response_rates(connection: Connection, *, rows: int) -> pl.DataFrame:
+    """`org_id`, `template_id`, `response_rate`, its interval and `posterior_mean`, for the so many
+    templates of an organisation that were judged most often."""
+    return query(
+        connection,
+        "SELECT org_id, template_id, response_rate, response_rate_lower, response_rate_upper, "
+        "posterior_mean FROM marts.outreach_effectiveness WHERE response_rate IS NOT NULL "
+        f"ORDER BY judged DESC, org_id, outreach_type, template_id LIMIT {rows}",
+    )
+
+
+def uplifts(connection: Connection, *, orgs: int) -> pl.DataFrame:
+    """`org_id`, `org_name`, `estimand`, `uplift` and its interval (both ends null where it cannot
+    be told), of all organisations together and of the so many with the most members."""
+    return query(
+        connection,
+        "SELECT org_id, org_name, estimand, uplift, uplift_lower, uplift_upper "
+        "FROM marts.outreach_uplift WHERE uplift IS NOT NULL AND org_id IN ("
+        "SELECT org_id FROM marts.outreach_uplift WHERE uplift IS NOT NULL GROUP BY org_id "
+        "ORDER BY org_id = '*' DESC, max(treated_members + held_out_members) DESC, org_id "
+        f"LIMIT {orgs + 1}) ORDER BY org_id = '*' DESC, org_name, org_id, estimand",
+    )
+
+
+def last_cycle(connection: Connection) -> pl.DataFrame:
+    """`word` and `members`: eligible members by segment, and why others were skipped, in the cycle
+    decided for the latest moment; none before the first."""
+    words = (*SEGMENTS, *SKIP_REASONS)
+    counts = " UNION ALL ".join(
+        f"SELECT {place} AS place, '{word}' AS word, CAST(sum({word}) AS BIGINT) AS members "
+        "FROM last_one"
+        for place, word in enumerate(words)
+    )
+    return query(
+        connection,
+        "WITH last_one AS (SELECT * FROM marts.cycle_stats WHERE cycle_id = (SELECT "
+        "arg_max(cycle_id, (as_of, cycle_id)) FROM marts.cycle_stats)) SELECT word, members "
+        f"FROM ({counts}) AS counted WHERE members IS NOT NULL ORDER BY place",
     )

@@ -21,6 +21,8 @@ from engagement_pipeline.warehouse.publication import Publication, publish
 from engagement_pipeline.warehouse.sql_models import SqlProject, load_project
 from tests.integration.behavior_world import add_behavior
 from tests.integration.loop_world import add_loops
+from tests.integration.milestone_world import add_milestones
+from tests.integration.outreach_world import add_outreach
 
 Row = dict[str, Any]
 
@@ -88,6 +90,8 @@ def make_world(seed: int, *, is_decided_since: bool = False) -> World:
     _add_journal(world)
     add_loops(world, random.Random(f"loops of {seed}"))
     add_behavior(world, random.Random(f"behaviour of {seed}"))
+    add_outreach(world, random.Random(f"outreach of {seed}"))
+    add_milestones(world, random.Random(f"milestones of {seed}"))
     return world
 
 

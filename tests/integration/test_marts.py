@@ -485,6 +485,10 @@ def test_before_the_first_scoring_only_what_needs_no_level_has_rows(
     # What members do, and what is predicted of them, is known before it too.
     for mart in ("member_patterns", "member_predictions", "model_report"):
         assert rows.pop(f"marts.{mart}") > 0
+    # So is who was written to and what came of it, and how far members are.
+    of_outreach = ("outreach_log", "outreach_effectiveness", "outreach_uplift", "cycle_stats")
+    for mart in (*of_outreach, "milestone_progress"):
+        assert rows.pop(f"marts.{mart}") > 0
     assert set(rows.values()) == {0}
 
 

@@ -193,3 +193,35 @@ def test_production_refuses_what_only_a_test_may_have(tmp_path: Path) -> None:
 def test_settings_in_force_cannot_be_changed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_settings(home=tmp_path).moderate_min = 2
+
+
+@pytest.mark.parametrize("port", ["99999", "port", "0"])
+def test_an_address_with_a_port_that_cannot_be_is_named(port: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"webhook_url: expected an address such as"):
+        load_settings(home=tmp_path, webhook_url=f"https://example.org:{port}/in")
+
+
+def test_messages_never_leave_in_the_clear_in_production(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"webhook_url: expected https, or this machine"):
+        load_settings(home=tmp_path, webhook_url="http://example.org/in")
+    assert load_settings(home=tmp_path, webhook_url="http://127.0.0.1:9/in").webhook_url
+
+
+def test_a_webhook_needs_an_address_and_quiet_hours_both_ends(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="webhook_url: expected an address"):
+        load_settings(home=tmp_path, outreach_channel="webhook")
+    with pytest.raises(SettingsError, match="quiet_start and quiet_end: expected both"):
+        load_settings(home=tmp_path, quiet_start="22:00")
+
+
+def test_production_never_writes_to_who_was_here_a_moment_ago(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="inactivity_threshold_seconds below 3600"):
+        load_settings(home=tmp_path, inactivity_threshold_seconds=60)
+    given = load_settings(home=tmp_path, inactivity_threshold_seconds=60, profile="test")
+    assert given.inactivity_threshold_seconds == 60
+
+
+def test_the_secret_of_the_webhook_is_never_shown(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path, webhook_secret="hush-hush")
+    assert "hush-hush" not in repr(settings)
+    assert all("hush-hush" not in knob.value for knob in knobs(settings))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import beta as beta_distribution
 
+from engagement_pipeline.contracts import contract
 from engagement_pipeline.loops.calibration import LEARNED_SCHEMA
 from engagement_pipeline.loops.routing import (
     POSTERIORS,
@@ -28,6 +29,8 @@ from engagement_pipeline.loops.routing import (
     learn_arms,
     learned_rates,
     propensities,
+    response_signals,
+    settled,
     subject_of,
 )
 
@@ -370,3 +373,28 @@ def test_weighted_by_propensity_even_rarely_chosen_templates_show_their_rate() -
         sums[arm] += (chance.random() < RATES[arm]) / choice.propensity
     for rate, estimate, p in zip(RATES, sums / n, propensities(arms, floor=0.3), strict=True):
         assert estimate == pytest.approx(rate, abs=4 * math.sqrt(rate / p / n))
+
+
+def test_a_silence_whose_response_arrived_late_does_not_count():
+    told = [(RESPONSE, "both"), (SILENCE, "both"), (SILENCE, "silent"), (RESPONSE, "answered")]
+    kept = settled(pl.DataFrame(told, schema=["kind", "source_key"], orient="row"))
+    assert sorted(kept.rows()) == sorted(told[:1] + told[2:])
+
+
+def test_an_outcome_becomes_a_signal_of_its_type_and_template():
+    outcome = {
+        "org_id": "org",
+        "user_id": "user",
+        "outreach_type": TYPE,
+        "template_id": "a:b",
+        "kind": RESPONSE,
+        "value": 0.8,
+        "occurred_at": AS_OF,
+        "source_key": "message",
+    }
+    (signal,) = response_signals(pl.DataFrame([outcome])).to_dicts()
+    assert (signal["subject"], signal["archetype"]) == (subject_of(TYPE, "a:b"), "ranking")
+    columns = set(contract("loops.signals").column_names) - {"signal_id"}
+    assert signal.keys() == columns
+    with pytest.raises(RoutingInputError, match="without a colon"):
+        response_signals(pl.DataFrame([outcome | {"outreach_type": "a:b"}]))
