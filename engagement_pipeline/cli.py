@@ -1,7 +1,8 @@
 """The command line `engagement`: what the Dagster UI does, from a terminal.
 
-Commands and their options belong here, but for those of the loops (`terminal.learning_commands`)
-and of behaviour (`terminal.behavior_commands`); what they do is in `terminal`.
+Commands and their options belong here, but for those of the loops (`terminal.learning_commands`),
+of behaviour (`terminal.behavior_commands`), of outreach (`terminal.outreach_commands`) and of
+milestones (`terminal.milestones`); what they do is in `terminal`.
 """
 
 import subprocess
@@ -14,7 +15,15 @@ import typer
 
 from engagement_pipeline.contracts.vocabulary import LEVELS
 from engagement_pipeline.settings import PROJECT_FOLDER, Settings, load_settings
-from engagement_pipeline.terminal import behavior_commands, learning_commands, reading, showing
+from engagement_pipeline.terminal import (
+    behavior_commands,
+    learning_commands,
+    milestones,
+    outreach_commands,
+    reading,
+    showing,
+    tasks,
+)
 from engagement_pipeline.terminal.knobs import knobs
 from engagement_pipeline.terminal.options import Debug, Json, RunFailedError, moment_option, show
 
@@ -30,6 +39,9 @@ app.add_typer(override_app, name="override")
 app.add_typer(db_app, name="db")
 learning_commands.add_to(app)
 behavior_commands.add_to(app)
+outreach_commands.add_to(app)
+milestones.add_to(app)
+tasks.add_to(app)
 
 OrgOption = Annotated[str, typer.Option("--org", help="The organisation's id.")]
 UserOption = Annotated[str, typer.Option("--user", help="The member's id.")]

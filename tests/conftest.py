@@ -1,6 +1,7 @@
 """What holds for all tests: none of them asks the real model, whatever the environment."""
 
 import os
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -10,6 +11,9 @@ from tests.varied_source import AS_OF, write_varied_source
 
 for _variable in [name for name in os.environ if name.startswith("ANTHROPIC_")]:
     del os.environ[_variable]
+# Workers share few processors: a thread of OpenBLAS that waits for another by spinning takes its
+# time from theirs, and a training then takes twice as long. NumPy reads it when it is loaded.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 # A proxy of the machine's must not be asked for the loopback servers of the tests.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
@@ -26,6 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first: begun last, one keeps a worker while the others idle."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_runtest_setup() -> None:
+    """Where there are pictures, they are drawn once; where there are none, nothing is loaded."""
+    if "engagement_pipeline.defs.pictures" in sys.modules:
+        from tests.pictures import draw_once
+
+        draw_once()
 
 
 @pytest.fixture(scope="session")

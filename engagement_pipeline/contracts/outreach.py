@@ -212,23 +212,24 @@ class Outcomes(pa.DataFrameModel):
 class UpliftEstimate(pa.DataFrameModel):
     """How many more members came back because of outreach: treated against held out.
 
-    By intention to treat: who was planned a message counts as treated, sent or not.
+    By intention to treat: who was planned a message counts as treated, sent or not. Each member
+    counts once, at the first occasion in the window. Later ones are no longer random: who came back
+    because of the first is not written to again so soon, and who was held out is.
     """
 
     org_id: str = identifier("The organisation; `*`: all of them together.")
-    estimand: str = word("Whom it is of.", vocabulary.ESTIMANDS)
     as_of: Instant = instant("The moment that it was estimated for.")
-    window_start: Instant = instant("Start of the window of enrolments, excluded.")
+    window_start: Instant = instant("Start of the window of occasions, excluded.")
     window_end: Instant = instant(
         "Its end, included: the last moment whose horizon had passed by what was known."
     )
     horizon_days: int = count("Days within which a return counts.")
-    treated_members: int = count("Members treated.")
-    held_out_members: int = count("Members held out.")
-    treated_enrolments: int = count("Occasions on which members were treated.")
-    held_out_enrolments: int = count("Occasions on which members were held out.")
-    treated_rate: float = share("Share of the treated ones that came back.", nullable=True)
-    held_out_rate: float = share("Share of the held-out ones that came back.", nullable=True)
+    treated_members: int = count(
+        "Members planned a message, each once, at the first occasion in the window."
+    )
+    held_out_members: int = count("Members held out, counted alike.")
+    treated_rate: float = share("Share of the treated members that came back.", nullable=True)
+    held_out_rate: float = share("Share of the held-out members that came back.", nullable=True)
     uplift: float = signed_share("The difference of the two.", nullable=True)
     uplift_lower: float = signed_share("Lower end of its 95 % interval.", nullable=True)
     uplift_upper: float = signed_share("Upper end of its 95 % interval.", nullable=True)
@@ -243,7 +244,7 @@ class UpliftEstimate(pa.DataFrameModel):
     )
 
 
-@table("outreach.uplift", key=["org_id", "estimand"])
+@table("outreach.uplift", key=["org_id"])
 class Uplift(UpliftEstimate):
     """The uplift of each organisation and of all, as last estimated."""
 

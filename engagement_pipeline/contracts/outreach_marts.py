@@ -66,7 +66,7 @@ class OutreachEffectiveness(pa.DataFrameModel):
         strict = True
 
 
-@table("marts.outreach_uplift", key=["org_id", "estimand"], has_key_index=True)
+@table("marts.outreach_uplift", key=["org_id"], has_key_index=True)
 class OutreachUplift(UpliftEstimate):
     """How many more members came back because of outreach, with its interval, and whether the
     holdout is sound."""

@@ -256,9 +256,6 @@ this channel (410); 429; 5xx; no answer in time; no connection, or one that brok
 the address or the key is wrong (401, 403, 404, redirect)."""
 
 UPLIFT_ARMS = ("treated", "held_out")
-ESTIMANDS = ("first_enrolment", "all_enrolments")
-"""Whom an uplift is of: each member once, at the first occasion in the window, which is randomised
-cleanly; or every occasion, clustered by member, which knows more but is no longer quite random."""
 
 MILESTONE_CATEGORIES = (
     "communication",

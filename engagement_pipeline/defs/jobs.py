@@ -6,12 +6,17 @@ from typing import Any
 import dagster as dg
 
 from engagement_pipeline.defs.behavior import INTERACTIONS, PATTERNS, PREDICTIONS, behavior
+from engagement_pipeline.defs.cleanup import cleanup
+from engagement_pipeline.defs.delivery import outreach_delivery
 from engagement_pipeline.defs.gate import gate
 from engagement_pipeline.defs.ingest import ingest
 from engagement_pipeline.defs.loops import CALIBRATIONS, SIGNALS, loops
 from engagement_pipeline.defs.marts import publish_marts
 from engagement_pipeline.defs.metadata import asset_key
+from engagement_pipeline.defs.milestones import CATALOGUE, milestones
 from engagement_pipeline.defs.models import train
+from engagement_pipeline.defs.outcomes import outreach_outcomes
+from engagement_pipeline.defs.outreach import outreach_cycle, schedule_message
 from engagement_pipeline.defs.overrides import clear_override, override_engagement
 from engagement_pipeline.defs.scoring import classify_orgs, override_history
 from engagement_pipeline.defs.signals import member_signals_asset
@@ -45,9 +50,9 @@ LEARNED = {
 
 refresh = _job(
     "refresh",
-    [ingest, member_signals_asset, behavior],
+    [ingest, member_signals_asset, behavior, outreach_outcomes],
     "Take in new and changed source files, compute the signals of all members, score what they "
-    "said, describe their patterns, and predict.",
+    "said, describe their patterns, predict, and tell which messages were answered.",
 )
 classify = _job(
     "classify",
@@ -87,6 +92,29 @@ train_models = _job(
     "`publish` follows.",
 )
 
+check_milestones = _job(
+    "check_milestones",
+    [milestones],
+    "Count what members did day by day, tell how far they are on the way to each milestone, and "
+    "plan celebrations. `publish` follows.",
+)
+seed_milestones = _job(
+    "seed_milestones",
+    [asset_key(CATALOGUE)],
+    "Put the milestones of the catalogue's file into the warehouse. `publish` follows.",
+)
+
+schedule_outreach = _job(
+    "schedule_outreach",
+    [outreach_cycle],
+    "Decide for every member whether there is something to say, and plan it. Sends nothing.",
+)
+process_outreach = _job(
+    "process_outreach",
+    [outreach_delivery],
+    "Send the messages that are due, each once. This reaches members.",
+)
+
 JOBS = [
     refresh,
     classify,
@@ -95,11 +123,28 @@ JOBS = [
     tune_engagement,
     analyze_patterns,
     train_models,
+    check_milestones,
+    seed_milestones,
+    schedule_outreach,
+    process_outreach,
+    schedule_message,
     override_engagement,
     clear_override,
     accept_vocabulary,
+    cleanup,
 ]
 TUNING_JOBS = tuple(LEARNED)
 BEHAVIOR_JOBS = ("analyze_patterns", "train_models")
-EXCLUSIVE_JOBS = ("refresh", "classify", "publish", *TUNING_JOBS, *BEHAVIOR_JOBS)
+MILESTONE_JOBS = ("check_milestones", "seed_milestones")
+OUTREACH_JOBS = ("schedule_outreach", "process_outreach", "schedule_message")
+EXCLUSIVE_JOBS = (
+    "refresh",
+    "classify",
+    "publish",
+    *TUNING_JOBS,
+    *BEHAVIOR_JOBS,
+    *MILESTONE_JOBS,
+    *OUTREACH_JOBS,
+    "cleanup",
+)
 """Jobs of which no two run at once."""

@@ -224,7 +224,7 @@ def _estimate_uplift(
     kept = timedelta(days=settings.retention_days)
     window_start = known_until - min(uplift.WINDOW, kept)
     horizon_days = settings.uplift_horizon_days
-    members = stored.enrolled_members(
+    members = stored.first_enrolments(
         connection,
         window_start=window_start,
         window_end=known_until - timedelta(days=horizon_days),
@@ -232,7 +232,7 @@ def _estimate_uplift(
         horizon=timedelta(days=horizon_days),
         significant_sections=settings.significant_sections,
     )
-    found = uplift.estimate_of_members(
+    found = uplift.estimate(
         members,
         as_of=known_until,
         window_start=window_start,
@@ -240,14 +240,17 @@ def _estimate_uplift(
         holdout_share=settings.holdout_share,
     )
     stored.write_uplift(connection, found)
-    firsts = [row for row in found.to_dicts() if row["estimand"] == uplift.FIRST_ENROLMENT]
+    estimates = {row["org_id"]: row for row in found.to_dicts()}
     done.unsound.update(
-        {row["org_id"]: row["sample_ratio_p"] for row in firsts if not row["is_sample_ratio_ok"]}
+        {
+            org_id: row["sample_ratio_p"]
+            for org_id, row in estimates.items()
+            if not row["is_sample_ratio_ok"]
+        }
     )
-    pooled = next((row for row in firsts if row["org_id"] == uplift.ALL_ORGS), None)
+    pooled = estimates.get(uplift.ALL_ORGS, {})
     told = ("treated_members", "held_out_members", "uplift", "uplift_lower", "uplift_upper")
-    known = {name: pooled[name] for name in told if pooled[name] is not None} if pooled else {}
-    return {"members": members.height, **known}
+    return {name: pooled[name] for name in told if pooled.get(name) is not None}
 
 
 def _checks(

@@ -153,14 +153,9 @@ def _shares_picture(rates: pl.DataFrame, *, of: str, believed: str, unit: str, t
 
 
 def _interval(rows: pl.DataFrame, of: str) -> tuple[list[float], list[float], list[float]]:
-    """A value in percent, and how far its interval reaches below and above it; 0 without one."""
+    """A value in percent, and how far its interval reaches below and above it."""
     value, lower, upper = (
-        [100 * share for share in shares]
-        for shares in (
-            rows[of],
-            rows[f"{of}_lower"].fill_null(rows[of]),
-            rows[f"{of}_upper"].fill_null(rows[of]),
-        )
+        [100 * share for share in rows[name]] for name in (of, f"{of}_lower", f"{of}_upper")
     )
     # An interval's end may lie beside its value by rounding, and a bar cannot be negative.
     below = [max(0.0, v - low) for v, low in zip(value, lower, strict=True)]
@@ -170,22 +165,15 @@ def _interval(rows: pl.DataFrame, of: str) -> tuple[list[float], list[float], li
 
 def uplift_picture(found: pl.DataFrame) -> str:
     """Uplift with its interval, a line an organisation; takes what `overview.uplifts` gives."""
-    names = dict(found.select("org_id", "org_name").iter_rows())
-    orgs = list(names)
-    figure = Figure(figsize=(8, 1.4 + 0.35 * len(orgs)), layout="constrained")
+    figure = Figure(figsize=(8, 1.2 + 0.28 * found.height), layout="constrained")
     axes = figure.subplots()
-    lines = (("first_enrolment", -0.12, "#1b7837"), ("all_enrolments", 0.12, "#4393c3"))
-    for estimand, shift, colour in lines:
-        own = found.filter(pl.col("estimand") == estimand)
-        value, below, above = _interval(own, "uplift")
-        places = [orgs.index(org_id) + shift for org_id in own["org_id"]]
-        label = estimand.replace("_", " ")
-        axes.errorbar(value, places, xerr=[below, above], fmt="o", color=colour, label=label)
+    places = list(range(found.height))
+    value, below, above = _interval(found, "uplift")
+    axes.errorbar(value, places, xerr=[below, above], fmt="o", color="#1b7837")
     axes.axvline(0, color="#bababa", linewidth=1)
-    axes.set_yticks(range(len(orgs)), [_plain(name) for name in names.values()], fontsize=8)
+    axes.set_yticks(places, [_plain(name) for name in found["org_name"]], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("more members back, in percentage points, with 95 % intervals")
-    axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 1.2))
     return markdown(figure, "Members who came back because of outreach")
 
 

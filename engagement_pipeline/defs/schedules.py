@@ -2,9 +2,13 @@
 
 import dagster as dg
 
+from engagement_pipeline.defs.cleanup import cleanup
 from engagement_pipeline.defs.jobs import (
     analyze_patterns,
+    check_milestones,
+    process_outreach,
     refresh,
+    schedule_outreach,
     train_models,
     tune_engagement,
     tune_thresholds,
@@ -72,10 +76,42 @@ frequent_patterns = _schedule(
     dg.DefaultScheduleStatus.STOPPED,
 )
 
+daily_milestones = _schedule(
+    "daily_milestones",
+    check_milestones,
+    "0 2 * * *",
+    "Every day at 02:00 UTC: bring milestones up to date, and plan celebrations.",
+)
+hourly_outreach = _schedule(
+    "hourly_outreach",
+    schedule_outreach,
+    "0 * * * *",
+    "Every hour, where it is turned on: decide for every member, and plan messages.",
+    dg.DefaultScheduleStatus.STOPPED,
+)
+frequent_deliveries = _schedule(
+    "frequent_deliveries",
+    process_outreach,
+    "*/5 * * * *",
+    "Every 5 minutes, where it is turned on: send the messages that are due. Reaches members.",
+    dg.DefaultScheduleStatus.STOPPED,
+)
+
+monthly_cleanup = _schedule(
+    "monthly_cleanup",
+    cleanup,
+    "30 3 1 * *",
+    "The 1st of the month at 03:30 UTC: remove what has been kept for long enough.",
+)
+
 SCHEDULES = [
     daily_engagement,
     weekly_thresholds,
     weekly_engagement,
     weekly_models,
     frequent_patterns,
+    daily_milestones,
+    hourly_outreach,
+    frequent_deliveries,
+    monthly_cleanup,
 ]

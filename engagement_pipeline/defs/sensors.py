@@ -13,6 +13,7 @@ from engagement_pipeline.defs.classifying import CLASSIFICATIONS
 from engagement_pipeline.defs.jobs import (
     BEHAVIOR_JOBS,
     EXCLUSIVE_JOBS,
+    MILESTONE_JOBS,
     TUNING_JOBS,
     classify,
     publish,
@@ -64,7 +65,7 @@ def classify_after_refresh(
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=5,
     description="Starts `publish` when an override was set or cleared, something was learned, "
-    "trained or described, or organisations were classified anew by hand.",
+    "trained, described or reached, or organisations were classified anew by hand.",
 )
 def publish_after_change(context: dg.RunStatusSensorContext) -> dg.RunRequest | dg.SkipReason:
     """What an admin or the data team changed by hand reaches the analysts at once."""
@@ -76,6 +77,7 @@ def publish_after_change(context: dg.RunStatusSensorContext) -> dg.RunRequest | 
         "clear_override",
         *TUNING_JOBS,
         *BEHAVIOR_JOBS,
+        *MILESTONE_JOBS,
     )
     is_retry = run.job_name not in (*EXCLUSIVE_JOBS,) and CLASSIFICATIONS in (
         run.asset_selection or ()

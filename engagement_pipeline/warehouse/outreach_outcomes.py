@@ -241,7 +241,7 @@ def outcomes_without_signal(
     )
 
 
-def enrolled_members(
+def first_enrolments(
     connection: Connection,
     *,
     window_start: datetime,
@@ -250,7 +250,7 @@ def enrolled_members(
     horizon: timedelta,
     significant_sections: Collection[str],
 ) -> pl.DataFrame:
-    """Who was enrolled in the window, and who of them came back, a row a member and arm.
+    """Each member's first enrolment in the window, and whether the member came back.
 
     An enrolment is an occasion that the engagement engine planned a message for, or would have:
     once, however often it was tried, and whatever became of the message. It ends in a return if
@@ -259,8 +259,8 @@ def enrolled_members(
     messages are no such notifications: nobody who was held out could read one.
 
     Returns:
-        `org_id`, `user_id`, `arm`, `enrolments`, `returns` and `first_returned`, as
-        `outreach.uplift.by_member` gives them.
+        `org_id`, `user_id`, `arm` and `returned`, a row a member. Where the first moment has both
+        arms on record, the member counts as held out.
     """
     return query(
         connection,
@@ -270,25 +270,19 @@ def enrolled_members(
                 UNION ALL
                 SELECT org_id, user_id, planned_at, 'held_out'
                 FROM {_WITHHELD.full_name} WHERE engine = 'engagement' AND tries = 0
-            ), enrolments AS (
-                SELECT org_id, user_id, enrolled_at, min(arm) AS arm FROM occasions
-                WHERE enrolled_at > $window_start AND enrolled_at <= $window_end
-                GROUP BY org_id, user_id, enrolled_at
             ), members AS (
-                SELECT DISTINCT org_id, user_id FROM enrolments
-            ), {_ACTIVITY}, returned AS (
-                SELECT e.org_id, e.user_id, e.arm, e.enrolled_at,
-                       coalesce(a.at <= e.enrolled_at + $horizon, false) AS returned,
-                       e.enrolled_at = min(e.enrolled_at) OVER (
-                           PARTITION BY e.org_id, e.user_id) AS is_first
-                FROM enrolments AS e
-                ASOF LEFT JOIN activity AS a
-                    ON e.org_id = a.org_id AND e.user_id = a.user_id AND e.enrolled_at < a.at
-            )
-            SELECT org_id, user_id, arm, count(*) AS enrolments,
-                   count(*) FILTER (WHERE returned) AS returns,
-                   any_value(returned) FILTER (WHERE is_first) AS first_returned
-            FROM returned GROUP BY org_id, user_id, arm ORDER BY org_id, user_id, arm""",
+                SELECT org_id, user_id, min(enrolled_at) AS enrolled_at,
+                       arg_min(arm, (enrolled_at, arm)) AS arm
+                FROM occasions
+                WHERE enrolled_at > $window_start AND enrolled_at <= $window_end
+                GROUP BY org_id, user_id
+            ), {_ACTIVITY}
+            SELECT m.org_id, m.user_id, m.arm,
+                   coalesce(a.at <= m.enrolled_at + $horizon, false) AS returned
+            FROM members AS m
+            ASOF LEFT JOIN activity AS a
+                ON m.org_id = a.org_id AND m.user_id = a.user_id AND m.enrolled_at < a.at
+            ORDER BY m.org_id, m.user_id""",
         {
             "window_start": window_start,
             "window_end": window_end,

@@ -72,15 +72,14 @@ def response_rates(connection: Connection, *, rows: int) -> pl.DataFrame:
 
 
 def uplifts(connection: Connection, *, orgs: int) -> pl.DataFrame:
-    """`org_id`, `org_name`, `estimand`, `uplift` and its interval (both ends null where it cannot
-    be told), of all organisations together and of the so many with the most members."""
+    """`org_id`, `org_name`, `uplift` and its interval, of all organisations together and of the so
+    many with the most members."""
     return query(
         connection,
-        "SELECT org_id, org_name, estimand, uplift, uplift_lower, uplift_upper "
-        "FROM marts.outreach_uplift WHERE uplift IS NOT NULL AND org_id IN ("
-        "SELECT org_id FROM marts.outreach_uplift WHERE uplift IS NOT NULL GROUP BY org_id "
-        "ORDER BY org_id = '*' DESC, max(treated_members + held_out_members) DESC, org_id "
-        f"LIMIT {orgs + 1}) ORDER BY org_id = '*' DESC, org_name, org_id, estimand",
+        "SELECT org_id, org_name, uplift, uplift_lower, uplift_upper FROM (SELECT * "
+        "FROM marts.outreach_uplift WHERE uplift IS NOT NULL ORDER BY org_id = '*' DESC, "
+        f"treated_members + held_out_members DESC, org_id LIMIT {orgs + 1}) AS largest "
+        "ORDER BY org_id = '*' DESC, org_name, org_id",
     )
 
 

@@ -14,7 +14,7 @@ from engagement_pipeline.terminal.running import (
     turn,
 )
 from tests.dagster.conftest import Pipeline
-from tests.home import published, run_pipeline, stored, tables
+from tests.home import published, refresh, run_pipeline, run_unpublished, stored, tables
 from tests.small_source import AS_OF, EXPECTED_LEVELS, write_small_source, write_table
 from tests.small_source import ORGS as ORG_IDS
 
@@ -45,13 +45,9 @@ def _mend(pipeline: Pipeline, org_id: str) -> None:
     )
 
 
-def test_every_member_of_every_organisation_is_published_with_its_level(
-    pipeline: Pipeline,
-) -> None:
-    outcome = pipeline.run()
-    assert outcome.failures == []
+def test_every_member_of_every_organisation_is_published_with_its_level(ran: Pipeline) -> None:
     rows = published(
-        pipeline.settings,
+        ran.settings,
         "SELECT org_id, user_id, effective_level, as_of FROM marts.member_engagement ORDER BY ALL",
     )
     expected = [
@@ -62,22 +58,19 @@ def test_every_member_of_every_organisation_is_published_with_its_level(
     assert rows == expected
 
 
-def test_a_second_run_of_the_same_moment_loads_nothing_and_changes_no_table(
-    pipeline: Pipeline,
-) -> None:
-    pipeline.run()
-    before = tables(pipeline.settings.warehouse_path, "raw", "signals", "scores")
-    marts_before = tables(pipeline.settings.published_path, "marts")
-    files = stored(pipeline.settings, "SELECT * FROM raw.ingested_files ORDER BY ALL")
-    assert pipeline.run().failures == []
-    after = tables(pipeline.settings.warehouse_path, "raw", "signals", "scores")
-    assert stored(pipeline.settings, "SELECT * FROM raw.ingested_files ORDER BY ALL") == files
+def test_a_second_run_of_the_same_moment_loads_nothing_and_changes_no_table(ran: Pipeline) -> None:
+    before = tables(ran.settings.warehouse_path, "raw", "signals", "scores")
+    marts_before = tables(ran.settings.published_path, "marts")
+    files = stored(ran.settings, "SELECT * FROM raw.ingested_files ORDER BY ALL")
+    assert ran.run().failures == []
+    after = tables(ran.settings.warehouse_path, "raw", "signals", "scores")
+    assert stored(ran.settings, "SELECT * FROM raw.ingested_files ORDER BY ALL") == files
     # Only the list of runs grows.
     del before["scores.scoring_runs"], after["scores.scoring_runs"]
     assert before.keys() == after.keys()
     for name, frame in before.items():
         assert frame.equals(after[name]), name
-    for name, frame in tables(pipeline.settings.published_path, "marts").items():
+    for name, frame in tables(ran.settings.published_path, "marts").items():
         assert frame.equals(marts_before[name]), name
 
 
@@ -156,11 +149,12 @@ def test_a_file_with_too_many_rejects_fails_the_run_until_it_is_mended(
     assert pipeline.run().failures
     assert stored(pipeline.settings, "SELECT count(*) FROM raw.rejects") == [(30,)]
     write_small_source(pipeline.source)
-    assert pipeline.run().failures == []
+    refresh(pipeline.settings, AS_OF)
+    assert stored(pipeline.settings, "SELECT count(*) FROM raw.attendance") != [(0,)]
 
 
 def test_organisations_that_are_named_are_the_only_ones_classified(pipeline: Pipeline) -> None:
-    assert pipeline.run("garden").failures == []
+    assert run_unpublished(pipeline.settings, AS_OF, "garden").failures == []
     rows = stored(pipeline.settings, "SELECT DISTINCT org_id FROM scores.classifications")
     assert rows == [("garden",)]
 
@@ -202,8 +196,8 @@ def test_rows_that_came_before_their_organisation_load_once_it_is_known(
         ["org_id", "name"],
         [["choir", "Choir"], ["runners", "Runners"]],
     )
-    settings = pipeline.settings.model_copy(update={"max_reject_rows": 20})
-    assert run_pipeline(settings, AS_OF).failures == []
+    settings = pipeline.settings
+    refresh(settings, AS_OF)
     rejects = "SELECT count(*) FROM raw.rejects WHERE reason = 'unknown_org'"
     assert stored(settings, rejects) == [(8,)]
     (pipeline.source / "organizations.csv").write_text(good)
@@ -231,7 +225,7 @@ def test_a_bad_file_of_one_table_stops_no_other_table(ran: Pipeline) -> None:
 
 def test_a_retry_that_fails_again_is_red(pipeline: Pipeline) -> None:
     _break(pipeline, "garden")
-    pipeline.run()
+    assert run_unpublished(pipeline.settings, AS_OF).failures
     with dagster_instance(pipeline.settings) as instance:
         retried = (
             defs.resolve_implicit_global_asset_job_def()
@@ -254,6 +248,6 @@ def test_levels_that_a_killed_run_wrote_but_did_not_record_are_recorded_by_the_n
     with dagster_instance(ran.settings) as instance:
         instance.wipe_assets([CLASSIFICATIONS])
         assert set(_partition_states(instance).values()) == {"NONE"}
-    assert ran.run().failures == []
+    assert run_unpublished(ran.settings, AS_OF).failures == []
     with dagster_instance(ran.settings) as instance:
         assert set(_partition_states(instance).values()) == {"MATERIALIZED"}

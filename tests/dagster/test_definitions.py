@@ -36,12 +36,17 @@ def test_jobs_schedules_and_sensors_have_the_names_that_people_know() -> None:
     assert {"refresh", "classify", "publish", "override_engagement", "clear_override"} <= jobs
     assert {"tune_thresholds", "tune_engagement", "accept_vocabulary"} <= jobs
     assert {"analyze_patterns", "train_models"} <= jobs
+    assert {"schedule_outreach", "process_outreach", "check_milestones", "cleanup"} <= jobs
     assert {s.name for s in repository.schedule_defs} == {
         "daily_engagement",
         "weekly_thresholds",
         "weekly_engagement",
         "weekly_models",
         "frequent_patterns",
+        "daily_milestones",
+        "hourly_outreach",
+        "frequent_deliveries",
+        "monthly_cleanup",
     }
     assert {
         "classify_after_refresh",
@@ -72,6 +77,24 @@ def test_learning_is_on_by_itself_on_mondays_thresholds_first() -> None:
         assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
 
 
+@pytest.mark.parametrize(
+    ("name", "job", "cron", "is_on"),
+    [
+        ("daily_milestones", "check_milestones", "0 2 * * *", True),
+        ("monthly_cleanup", "cleanup", "30 3 1 * *", True),
+        ("hourly_outreach", "schedule_outreach", "0 * * * *", False),
+        ("frequent_deliveries", "process_outreach", "*/5 * * * *", False),
+    ],
+)
+def test_what_reaches_members_is_off_until_someone_turns_it_on(
+    name: str, job: str, cron: str, is_on: bool
+) -> None:
+    schedule = defs.get_repository_def().get_schedule_def(name)
+    assert (schedule.job_name, schedule.cron_schedule) == (job, cron)
+    assert schedule.execution_timezone == "UTC"
+    assert (schedule.default_status == dg.DefaultScheduleStatus.RUNNING) == is_on
+
+
 @pytest.mark.parametrize("key", sorted(_NODES), ids=lambda key: key.to_user_string())
 def test_every_asset_says_what_it_is_and_whose(key: dg.AssetKey) -> None:
     node = _NODES[key]
@@ -83,6 +106,8 @@ def test_every_asset_says_what_it_is_and_whose(key: dg.AssetKey) -> None:
         "scoring",
         "behavior",
         "loops",
+        "milestones",
+        "outreach",
         "marts",
     }
     assert node.code_version

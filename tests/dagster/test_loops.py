@@ -18,7 +18,7 @@ from engagement_pipeline.terminal.learning import tune
 from engagement_pipeline.terminal.publishing import stale_hint
 from engagement_pipeline.terminal.running import dagster_instance
 from tests.dagster.conftest import Pipeline
-from tests.home import published, run_pipeline, settings_of, stored
+from tests.home import published, run_pipeline, run_unpublished, settings_of, stored
 from tests.small_source import ADMIN, AS_OF, ago, write_table
 
 LATER = AS_OF + timedelta(hours=1)
@@ -95,7 +95,7 @@ def test_with_the_loops_off_nothing_is_written_and_the_metadata_says_why(
     monkeypatch.setenv("LOOPS_ENABLED", "false")
     _with_notifications(pipeline)
     settings = settings_of(pipeline.settings.home, pipeline.source)
-    assert run_pipeline(settings, AS_OF).failures == []
+    assert run_unpublished(settings, AS_OF).failures == []
     assert tune(settings, "tune_engagement", as_of=LATER.isoformat()).failures == []
     for table in contracts("loops"):
         assert stored(settings, f"SELECT count(*) FROM {table.full_name}") == [(0,)]
@@ -111,7 +111,7 @@ def test_an_organisation_that_cannot_be_tuned_is_named_by_a_red_check_and_stops_
     # More attendances for moderate than for highly engaged: nobody could ever be moderate.
     columns = ["org_id", "setting", "value"]
     write_table(ran.source, "org_settings", columns, [["garden", "moderate_min", "9"]])
-    ran.run()
+    assert run_unpublished(ran.settings, AS_OF).failures
     outcome = tune(ran.settings, "tune_thresholds", as_of=LATER.isoformat())
     assert len(outcome.failures) == 1
     assert "learning_succeeded: garden: threshold" in outcome.failures[0]
@@ -204,7 +204,7 @@ def test_thirty_overrides_one_way_suggest_one_step_which_is_taken_only_if_tuning
     ran: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _overruled(ran)
-    assert ran.run().failures == []
+    assert run_unpublished(ran.settings, AS_OF).failures == []
     # The requests were made after that moment, so another takes them in.
     assert run_pipeline(ran.settings, LATER).failures == []
     assert published(ran.settings, _BASELINES) == [("highly_engaged", 30)]

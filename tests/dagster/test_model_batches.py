@@ -14,7 +14,7 @@ from engagement_pipeline.terminal import daily, plan
 from engagement_pipeline.terminal.daily import Outcome
 from engagement_pipeline.terminal.running import dagster_instance
 from tests.anthropic_api import AnthropicApi, Place
-from tests.home import published, tables
+from tests.home import published, run_unpublished, tables
 from tests.model_home import DAY, model_settings, use_model
 from tests.varied_source import AS_OF, write_varied_source
 
@@ -70,14 +70,14 @@ def test_the_sensor_starts_a_run_only_when_a_batch_has_been_answered(
 ) -> None:
     with dagster_instance(settings) as instance:
         assert isinstance(_tick(instance), dg.SkipReason)
-    _run(settings, waits=False)
+    run_unpublished(settings, AS_OF, waits=False)
     with dagster_instance(settings) as instance:
         early = _tick(instance)
         assert isinstance(early, dg.SkipReason)
         assert "none of them has been answered" in str(early.skip_message)
         request = _tick(instance)
         assert isinstance(request, dg.RunRequest)
-    assert _run(settings, waits=False).failures == []
+    assert run_unpublished(settings, AS_OF, waits=False).failures == []
     with dagster_instance(settings) as instance:
         skipped = _tick(instance)
     assert isinstance(skipped, dg.SkipReason)
@@ -93,7 +93,7 @@ def _tick(instance: dg.DagsterInstance) -> object:
 def test_a_wait_of_days_starts_no_more_than_a_run_an_hour(
     settings: Settings,
 ) -> None:
-    _run(settings, waits=False)
+    run_unpublished(settings, AS_OF, waits=False)
     with dagster_instance(settings) as instance:
         _tick(instance)
         keys = {_tick(instance).run_key for _ in range(3)}  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from engagement_pipeline.settings import Settings
 from engagement_pipeline.terminal import daily, plan
 from engagement_pipeline.terminal.running import dagster_instance
 from tests.anthropic_api import AnthropicApi, Fault
-from tests.home import published, run_pipeline, stored, tables
+from tests.home import published, run_pipeline, run_unpublished, stored, tables
 from tests.model_home import DAY, model_settings, policy_levels, use_model
 from tests.varied_source import AS_OF, org_id, org_name, write_varied_source
 
@@ -86,9 +86,9 @@ def test_what_was_answered_once_is_never_asked_again(
 ) -> None:
     monkeypatch.setenv("ENGAGEMENT_MEMBERS_PER_PROFILE", "1")
     settings = _settings(home)
-    run_pipeline(settings, AS_OF)
+    run_unpublished(settings, AS_OF)
     paid = len(api.messages)
-    assert run_pipeline(settings, AS_OF).failures == []
+    assert run_unpublished(settings, AS_OF).failures == []
     assert len(api.messages) == paid  # the same moment: nothing is due
     assert run_pipeline(settings, AS_OF + DAY).failures == []
     asked_next_day = sum(len(request.profiles) for request in api.messages[paid:])
@@ -110,9 +110,9 @@ def test_an_answer_is_asked_for_anew_once_it_is_too_old(
 ) -> None:
     monkeypatch.setenv("ENGAGEMENT_LABEL_MAX_AGE_DAYS", "0")
     settings = _settings(home, orgs=1, members=5)
-    run_pipeline(settings, AS_OF)
+    run_unpublished(settings, AS_OF)
     paid = len(api.messages)
-    run_pipeline(settings, AS_OF + DAY)
+    run_unpublished(settings, AS_OF + DAY)
     assert len(api.messages) == 2 * paid
 
 
@@ -120,12 +120,12 @@ def test_a_resumed_or_repeated_moment_says_the_same_as_one_that_went_through(
     home: Path,
 ) -> None:
     settings = _settings(home)
-    run_pipeline(settings, AS_OF)
+    run_unpublished(settings, AS_OF)
     before = tables(settings.warehouse_path, "scores")["scores.classifications"]
     with duckdb.connect(str(settings.warehouse_path)) as connection:
         connection.execute("DELETE FROM scores.org_runs")
         connection.execute("DELETE FROM scores.classifications")
-    assert run_pipeline(settings, AS_OF).failures == []
+    assert run_unpublished(settings, AS_OF).failures == []
     assert tables(settings.warehouse_path, "scores")["scores.classifications"].equals(before)
 
 
@@ -213,7 +213,7 @@ def test_a_profile_that_falls_back_is_published_and_keeps_nothing_from_being(
 def test_what_a_stopped_run_spent_is_that_runs_cost(home: Path, api: AnthropicApi) -> None:
     settings = _settings(home)
     api.misbehave(Fault.UNAUTHORIZED, when=lambda body: org_name(2) in str(body))
-    assert len(run_pipeline(settings, AS_OF).failures) == 1
+    assert len(run_unpublished(settings, AS_OF).failures) == 1
     spent = api.billed_usd
     assert run_pipeline(settings, AS_OF).failures == []
     costs = published(settings, "SELECT spent_usd FROM marts.run_costs ORDER BY computed_at")
@@ -225,12 +225,12 @@ def test_what_a_stopped_run_spent_is_that_runs_cost(home: Path, api: AnthropicAp
 
 def test_the_plan_foresees_calls_and_dollars(home: Path, api: AnthropicApi) -> None:
     settings = _settings(home)
-    run_pipeline(settings, AS_OF, org_id(0))
+    run_unpublished(settings, AS_OF, org_id(0))
     spent, calls = api.billed_usd, len(api.messages)
     found = plan.plan(settings, as_of=AS_OF.isoformat(), org_ids=[])
     assert found.due_orgs == 2
     assert found.cached == 0
-    assert run_pipeline(settings, AS_OF).failures == []
+    assert run_unpublished(settings, AS_OF).failures == []
     assert len(api.messages) - calls == found.calls
     assert api.billed_usd - spent == pytest.approx(found.cost_usd, rel=0.15)
 
@@ -300,11 +300,11 @@ def test_levels_that_shift_within_a_month_warn_and_fail_nothing(
 ) -> None:
     monkeypatch.setenv("ENGAGEMENT_CLASSIFIER", "rules")
     settings = _settings(home, orgs=1, members=300)
-    run_pipeline(settings, AS_OF)
+    run_unpublished(settings, AS_OF)
     monkeypatch.setenv("ENGAGEMENT_HIGHLY_ENGAGED_MIN", "1")
     monkeypatch.setenv("ENGAGEMENT_INACTIVE_DAYS", "1")
     later = model_settings(home, settings.source_folder)
-    assert run_pipeline(later, AS_OF + DAY).failures == []
+    assert run_unpublished(later, AS_OF + DAY).failures == []
     with dagster_instance(settings) as instance:
         check = dg.AssetCheckKey(SCORING_RUNS, "level_drift")
         checks = instance.event_log_storage.get_asset_check_execution_history(check, limit=2)

@@ -18,7 +18,8 @@ from engagement_pipeline.defs.sensors import (
 )
 from engagement_pipeline.terminal.running import dagster_instance
 from tests.dagster.conftest import Pipeline
-from tests.small_source import write_table
+from tests.home import run_unpublished
+from tests.small_source import AS_OF, write_table
 
 
 def _new_files(instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult:
@@ -141,7 +142,7 @@ def test_the_daily_look_names_the_organisations_left_failed(pipeline: Pipeline) 
         ["org_id", "setting", "value"],
         [["runners", "moderate_min", "9"]],
     )
-    pipeline.run()
+    assert run_unpublished(pipeline.settings, AS_OF).failures
     with dagster_instance(pipeline.settings) as instance:
         found = failed_partitions(dg.build_sensor_context(instance=instance))
         assert isinstance(found, dg.SkipReason)

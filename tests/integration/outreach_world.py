@@ -44,7 +44,7 @@ def add_outreach(world: Any, dice: random.Random) -> None:
     _add_messages(world, dice, org_ids)
     _add_posteriors(world, dice, org_ids)
     _add_cycles(world, dice, org_ids)
-    _add_uplift(world, dice, [*org_ids, "*"])
+    _add_uplift(world, dice, ["*", *org_ids])
 
 
 def _arms(org_ids: list[str]) -> Iterator[tuple[int, str, str, str]]:
@@ -165,14 +165,13 @@ def _add_cycles(world: Any, dice: random.Random, org_ids: list[str]) -> None:
 def _add_uplift(world: Any, dice: random.Random, org_ids: list[str]) -> None:
     table = contract("outreach.uplift")
     counts = [column.name for column in table.columns if column.sql_type == "BIGINT"]
-    for number, (org_id, estimand) in enumerate(product(org_ids, vocabulary.ESTIMANDS)):
+    for number, org_id in enumerate(org_ids):
         # Of some nobody was held out, so that nothing can be told.
-        can_be_told = number % 3 > 0
+        can_be_told = number % 3 < 2
         world.rows(table.full_name).append(
             {name: dice.randrange(50) for name in counts}
             | {
                 "org_id": org_id,
-                "estimand": estimand,
                 "as_of": world.shown + PLANNED[number % len(PLANNED)],
                 "window_start": world.shown - 180 * DAY,
                 "window_end": world.shown - 7 * DAY,

@@ -14,6 +14,7 @@ from engagement_pipeline.defs.outreach_occasional import (
     plan_manual,
 )
 from engagement_pipeline.outreach.planning import StaleSignalsError
+from engagement_pipeline.outreach.templates import catalogue
 from engagement_pipeline.outreach.wording import Wording
 from engagement_pipeline.scoring.due import UnknownOrgError
 from engagement_pipeline.settings import Settings
@@ -628,6 +629,16 @@ def test_what_was_learned_of_templates_is_gone_by_and_that_is_written_down(tmp_p
         assert uses == ([expected] if is_on else [])
     assert chosen[True][0] > 0.85
     assert max(chosen[True][1], *chosen[False]) < 0.7
+
+
+def test_a_models_words_take_the_place_of_ours_and_that_is_noted(settings: Settings) -> None:
+    World("choir").member("choir", "sad", absent=2 * DAY).prediction(
+        "choir", "sad", mood_now=-0.9
+    ).put(settings)
+    ours = [one.template_id for one in catalogue() if one.outreach_type == "mood_support"]
+    cycle(settings, templates=catalogue().reworded(dict.fromkeys(ours, "We are here if you like.")))
+    (row,) = messages(settings)
+    assert (row["text"], row["is_rewritten"]) == ("We are here if you like.", True)
 
 
 # --- Celebrations.

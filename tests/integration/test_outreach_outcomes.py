@@ -15,7 +15,6 @@ from engagement_pipeline.contracts import contract, contracts, vocabulary
 from engagement_pipeline.defs.outcomes import NOTHING_SENT, NOTHING_TAKEN_IN, OUTCOMES, compute
 from engagement_pipeline.loops.calibration import WINDOW
 from engagement_pipeline.loops.routing import PRIOR_OUTREACHES
-from engagement_pipeline.outreach.uplift import by_member
 from engagement_pipeline.settings import Settings
 from engagement_pipeline.signals import SignalSources, finish, member_signals
 from engagement_pipeline.warehouse import outreach_outcomes as stored
@@ -147,7 +146,7 @@ def test_without_any_message_nothing_but_one_count_is_done(
     warehouse: Connection, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     took_in(warehouse, AS_OF)
-    for name in ("slices", "mark_received", "enrolled_members", "write_uplift"):
+    for name in ("slices", "mark_received", "first_enrolments", "write_uplift"):
         monkeypatch.delattr(stored, name)
     assert compute(warehouse, settings, moment=AS_OF).skipped == NOTHING_SENT
 
@@ -452,7 +451,7 @@ def oldest(world: dict[str, list[Row]], user_id: str, at: datetime) -> str | Non
 
 
 def enrolled(connection: Connection, known: datetime, horizon: timedelta = HORIZON) -> pl.DataFrame:
-    return stored.enrolled_members(
+    return stored.first_enrolments(
         connection,
         window_start=START,
         window_end=END,
@@ -463,27 +462,54 @@ def enrolled(connection: Connection, known: datetime, horizon: timedelta = HORIZ
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_who_came_back_is_what_plain_python_finds(warehouse: Connection, seed: int) -> None:
+def test_who_came_back_after_the_first_enrolment_is_what_plain_python_finds(
+    warehouse: Connection, seed: int
+) -> None:
     world = a_world(warehouse, seed)
     moments = activity(world, AS_OF)
-    enrolments = []
+    enrolments = defaultdict(list)
     for table, arm in (("outreach.messages", "treated"), ("outreach.withheld", "held_out")):
         for row in world[table]:
             at = row["planned_at"]
             if row["engine"] == "engagement" and row["tries"] == 0 and START < at <= END:
-                own = moments.get((row["org_id"], row["user_id"]), [])
-                returned = any(at < moment <= at + HORIZON for moment in own)
-                enrolments.append((row["org_id"], row["user_id"], at, arm, returned))
-    names = ("org_id", "user_id", "enrolled_at", "arm", "returned")
-    instant = pl.Datetime("us", "UTC")
-    frame = pl.DataFrame(
-        enrolments,
-        schema=dict.fromkeys(names, pl.String) | {"enrolled_at": instant, "returned": pl.Boolean},
-        orient="row",
-    )
+                enrolments[row["org_id"], row["user_id"]].append((at, arm))
+    expected = []
+    for member, own in sorted(enrolments.items()):
+        at, arm = min(own)
+        returned = any(at < moment <= at + HORIZON for moment in moments.get(member, []))
+        expected.append((*member, arm, returned))
     found = enrolled(warehouse, AS_OF)
-    assert found.rows() == by_member(frame).rows()
-    assert 0 < found["returns"].sum() < found["enrolments"].sum()
+    assert found.columns == ["org_id", "user_id", "arm", "returned"]
+    assert found.rows() == expected
+    assert found["returned"].n_unique() == found["arm"].n_unique() == 2
+    assert len(expected) < sum(map(len, enrolments.values()))
+
+
+@pytest.mark.parametrize(
+    ("treated", "held_out", "expected"),
+    # When messages were planned, to a member who came back two days after `SENT`, or withheld.
+    [
+        ([START, SENT], [], [("treated", True)]),
+        ([SENT, START + TICK], [], [("treated", False)]),
+        ([END], [SENT], [("held_out", True)]),
+        ([SENT], [END], [("treated", True)]),
+        ([SENT], [SENT], [("held_out", True)]),
+        ([END], [], [("treated", False)]),
+        ([END + TICK], [], []),
+    ],
+)
+def test_a_member_counts_once_by_the_first_enrolment_in_the_window(
+    warehouse: Connection,
+    treated: list[datetime],
+    held_out: list[datetime],
+    expected: list[tuple[str, bool]],
+) -> None:
+    put(warehouse, "raw.interactions", interaction(1, SENT + 2 * DAY))
+    for number, at in enumerate(treated):
+        put(warehouse, "outreach.messages", message(number, planned_at=at))
+    for number, at in enumerate(held_out):
+        put(warehouse, "outreach.withheld", withheld(number, at))
+    assert enrolled(warehouse, AS_OF).rows() == [("choir", "keen", *row) for row in expected]
 
 
 @pytest.mark.parametrize("seed", range(4, 7))
@@ -509,7 +535,7 @@ def test_a_return_is_activity_as_the_signals_know_it(warehouse: Connection, seed
                 for number, ((org_id, user_id), at) in enumerate(last.items())
             ),
         )
-        found = stored.enrolled_members(
+        found = stored.first_enrolments(
             warehouse,
             window_start=START - 90 * DAY,
             window_end=AS_OF,
@@ -518,10 +544,7 @@ def test_a_return_is_activity_as_the_signals_know_it(warehouse: Connection, seed
             significant_sections=SECTIONS,
         )
         assert {
-            (org_id, user_id): returned
-            for org_id, user_id, returned in found.select(
-                "org_id", "user_id", "first_returned"
-            ).iter_rows()
+            (org_id, user_id): returned for org_id, user_id, _, returned in found.iter_rows()
         } == {member: at is not None and returns for member, at in last.items()}
 
 
@@ -531,21 +554,23 @@ def test_reading_our_own_message_is_no_return(warehouse: Connection) -> None:
         put(warehouse, "raw.notifications", notification(name, org_id="choir"))
     read = {"notification_id": "message-1", "read_at": SENT + HOUR}
     put(warehouse, "raw.notification_reads", read)
-    assert enrolled(warehouse, AS_OF)["returns"].to_list() == [0]
+    assert enrolled(warehouse, AS_OF)["returned"].to_list() == [False]
     put(warehouse, "raw.notification_reads", read | {"notification_id": "digest-1"})
-    assert enrolled(warehouse, AS_OF)["returns"].to_list() == [1]
+    assert enrolled(warehouse, AS_OF)["returned"].to_list() == [True]
 
 
 def test_the_uplift_looks_no_further_back_than_interactions_are_kept(
     warehouse: Connection, settings: Settings
 ) -> None:
     took_in(warehouse, AS_OF)
-    put(warehouse, "outreach.withheld", withheld(1, AS_OF - 40 * DAY), withheld(2, SENT))
-    for days, enrolments in ((365, 2), (30, 1)):
+    old = withheld(1, AS_OF - 40 * DAY)
+    put(warehouse, "outreach.withheld", old, withheld(2, SENT), withheld(3, SENT, user_id="other"))
+    put(warehouse, "raw.interactions", interaction(1, SENT + DAY))
+    for days, rate in ((365, 0.0), (30, 0.5)):
         shorter = settings.model_copy(update={"retention_days": days})
         assert compute(warehouse, shorter, moment=AS_OF).failed == {}
-        found = rows(warehouse, "FROM outreach.uplift WHERE estimand = 'all_enrolments'")
-        assert [row["held_out_enrolments"] for row in found] == [enrolments] * 2
+        found = rows(warehouse, "FROM outreach.uplift")
+        assert [row["held_out_rate"] for row in found] == [rate] * 2
         assert {row["window_start"] for row in found} == {AS_OF - min(days, 180) * DAY}
         assert {row["window_end"] for row in found} == {AS_OF - HORIZON}
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from engagement_pipeline.definitions import defs
 from engagement_pipeline.settings import Settings
 from engagement_pipeline.terminal import tasks
-from engagement_pipeline.terminal.running import dagster_instance
+from engagement_pipeline.terminal.running import BusyError, dagster_instance
 from tests.home import settings_of
 
 NOW = datetime(2026, 3, 1, 4, 2, tzinfo=UTC)
@@ -107,10 +107,11 @@ def test_what_reaches_members_is_turned_on_and_stays_so_until_somebody_turns_it_
 # --- What is started.
 
 
+Start = Callable[..., tuple[str, list[str]]]
+
+
 @pytest.fixture
-def started(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[str, list[str]]]:
+def started(monkeypatch: pytest.MonkeyPatch) -> Start:
     """Give the command, without the daemon: what it printed, and what it would have become."""
 
     def start(*words: str) -> tuple[str, list[str]]:
@@ -126,17 +127,36 @@ def started(
     return start
 
 
-def test_without_outreach_who_turned_it_on_keeps_it_on_and_with_it_that_is_said(
-    instance: dg.DagsterInstance, started: Callable[..., tuple[str, list[str]]]
+def test_without_outreach_who_turned_it_on_keeps_it_on(
+    instance: dg.DagsterInstance, started: Start
 ) -> None:
     tasks.turn_on(instance, "hourly_outreach")
-    started()
-    assert _on(instance)["hourly_outreach"]
-    assert not _on(instance)["frequent_deliveries"]
+    printed, _ = started()
+    assert "On since somebody turned it on: hourly_outreach" in printed
+    assert {name: _on(instance)[name] for name in tasks.REACHING_MEMBERS} == {
+        "hourly_outreach": True,
+        "frequent_deliveries": False,
+    }
+
+
+def test_with_outreach_both_are_turned_on_and_that_is_said(
+    instance: dg.DagsterInstance, started: Start
+) -> None:
+    printed, _ = started("--with-outreach")
+    assert "hourly_outreach, frequent_deliveries" in printed
+    assert all(_on(instance)[name] for name in tasks.REACHING_MEMBERS)
+
+
+def test_as_it_comes_nobody_is_written_to_and_that_is_said(
+    instance: dg.DagsterInstance, started: Start
+) -> None:
+    printed, _ = started()
+    assert "Nobody is written to" in printed
+    assert not any(_on(instance)[name] for name in tasks.REACHING_MEMBERS)
 
 
 def test_the_daemon_is_given_the_project_and_so_many_workers(
-    instance: dg.DagsterInstance, started: Callable[..., tuple[str, list[str]]]
+    instance: dg.DagsterInstance, started: Start
 ) -> None:
     _, words = started("--workers", "3")
     ref = dg.deserialize_value(words[words.index("--instance-ref") + 1])
@@ -180,7 +200,7 @@ def _wait_until(condition: Callable[[], Any], what: str) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 def test_the_daemon_keeps_its_schedules_until_it_is_interrupted_and_leaves_no_process(
-    settings: Settings, tmp_path: Path
+    settings: Settings, tmp_path: Path, started: Start
 ) -> None:
     script = Path(sys.executable).with_name("engagement")
     words = [script, "start-tasks", "--workers", "1", "--with-outreach"]
@@ -209,9 +229,8 @@ def test_the_daemon_keeps_its_schedules_until_it_is_interrupted_and_leaves_no_pr
         for name in tasks.REACHING_MEMBERS:
             assert states[name] == "RUNNING"
         # Of two on one home the second is refused.
-        second = subprocess.run(words[:2], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
-        assert second.returncode == 1
-        assert "is running here already" in " ".join(second.stderr.split())
+        with pytest.raises(BusyError, match="is running here already"):
+            started()
         assert len(_processes(settings.home)) > 1
         daemon.send_signal(signal.SIGINT)
         assert daemon.wait(timeout=PATIENCE_SECONDS) == 0, printed.read_text()

@@ -1,4 +1,4 @@
-"""What is planned for a member: within the caps, at the right time, the same whoever else there is."""
+"""What is planned for a member: within the caps, at the right time, whoever else there is."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
