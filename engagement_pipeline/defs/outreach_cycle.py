@@ -127,6 +127,7 @@ def run_cycle(
         for part in slices:
             run.work_off(part)
             progress.advance(part.members.height)
+    run.count()
     outcome = run.outcome
     if is_dry_run:
         counted = Counter(p.candidate.outreach_type for p in outcome.planned if p.worded)
@@ -145,7 +146,7 @@ class _Computed:
     """What came of some members, not written yet."""
 
     decisions: pl.DataFrame
-    by_org: dict[str, list[Decision]]
+    by_org: dict[str, Counter[Decision]]
     planned: list[Planned]
 
 
@@ -157,6 +158,15 @@ class _CycleRun:
     planner: Planner
     outcome: CycleOutcome
     is_dry_run: bool
+    decided: dict[str, Counter[Decision]] = field(default_factory=dict)
+
+    def count(self) -> None:
+        """Count what was decided, once all slices are worked off."""
+        self.outcome.by_org = {
+            org_id: CycleStats.of(decided.elements())
+            for org_id, decided in sorted(self.decided.items())
+            if org_id not in self.outcome.failed
+        }
 
     def work_off(self, part: MemberSlice) -> None:
         """Decide and plan for the members of a slice, and write what came of it."""
@@ -164,13 +174,10 @@ class _CycleRun:
         done = list(isolated(part, self._computed, outcome.failed, self.planner.log))
         for computed in done:
             for org_id, decided in computed.by_org.items():
-                stats = CycleStats.of(decided)
-                outcome.by_org[org_id] = outcome.by_org.get(org_id, _NO_STATS) + stats
+                self.decided.setdefault(org_id, Counter()).update(decided)
             if self.is_dry_run:
                 outcome.decisions.append(computed.decisions)
                 outcome.planned += computed.planned
-        for org_id in outcome.failed:
-            outcome.by_org.pop(org_id, None)
         if done and not self.is_dry_run:
             added, withheld = self.planner.write(
                 [one for computed in done for one in computed.planned],
@@ -182,13 +189,12 @@ class _CycleRun:
     def _computed(self, part: MemberSlice) -> _Computed:
         members = part.members
         decided, targets = self._decided(members)
-        by_org: dict[str, list[Decision]] = defaultdict(list)
-        for org_id, decision in zip(members["org_id"], decided, strict=True):
-            by_org[org_id].append(decision)
-        rows = members.with_columns(
-            pl.Series("segment", [one.segment for one in targets], pl.String),
-            pl.Series("tone", [one.tone for one in targets], pl.String),
-        )
+        by_org: dict[str, Counter[Decision]] = defaultdict(Counter)
+        for (org_id, decision), count in Counter(
+            zip(members["org_id"].to_list(), decided, strict=True)
+        ).items():
+            by_org[org_id][decision] = count
+        rows = members.with_columns(_columns(targets, ("segment", "tone")))
         reachable = rows.filter(pl.col("segment").is_not_null() & ~pl.col("is_unreachable"))
         used, cancelled = occasions_of(part)
         found = candidates(
@@ -223,15 +229,23 @@ class _CycleRun:
     ) -> pl.DataFrame:
         schema = stored.DECISIONS.polars_schema
         rows = members.select(*PAIR).with_columns(
-            *(
-                pl.Series(name, [getattr(one, name) for one in decided], schema[name])
-                for name in Decision._fields
-            ),
-            pl.Series("is_target", [one.eligible for one in targets], pl.Boolean),
+            *_columns(decided, Decision._fields),
+            *(one.alias("is_target") for one in _columns(targets, ("eligible",))),
             cycle_id=pl.lit(self.planner.cycle.cycle_id),
             decided_at=pl.lit(self.planner.cycle.now, dtype=schema["decided_at"]),
         )
         return rows.select(schema.names())
+
+
+def _columns(decisions: Sequence[Decision], names: Sequence[str]) -> list[pl.Series]:
+    """Columns of what decisions say. There are few distinct ones, so each is looked up."""
+    places: dict[Decision, int] = {}
+    found = pl.Series([places.setdefault(one, len(places)) for one in decisions], dtype=pl.UInt32)
+    schema = stored.DECISIONS.polars_schema
+    return [
+        pl.Series(name, [getattr(one, name) for one in places], schema[name]).gather(found)
+        for name in names
+    ]
 
 
 @contextmanager

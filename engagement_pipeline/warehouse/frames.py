@@ -4,6 +4,7 @@ Everywhere in this room a result is fetched to its end, also where one row is al
 refuses the next query on a connection that has an unfinished one.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from engagement_pipeline.contracts import Contract
 from engagement_pipeline.warehouse.connection import Connection
 
 _INCOMING = "incoming_frame"
+_VARIABLE = "query_"
+_PLACE = re.compile(r"\$([A-Za-z_]\w*)")
 
 
 class _ArrowStream:
@@ -46,12 +49,43 @@ def replace_all(connection: Connection, contract: Contract, frame: pl.DataFrame)
 def query(
     connection: Connection, sql: str, parameters: Mapping[str, Any] | None = None
 ) -> pl.DataFrame:
-    """The rows of a query, instants as `Datetime("us", "UTC")`."""
-    frame = pl.DataFrame(connection.sql(sql, params=dict(parameters or {})))
+    """The rows of a query, instants as `Datetime("us", "UTC")`.
+
+    Args:
+        connection: to the warehouse.
+        sql: one SELECT, with `$name` where a value belongs.
+        parameters: the values, by name.
+    """
+    values = dict(parameters or {})
+    # DuckDB gives the rows of a query with parameters out twenty times slower than those of one
+    # without. Variables are as safe, but a null or an empty list in one counts as numbers, which
+    # text cannot be compared with.
+    if values and not any(value is None or value == [] for value in values.values()):
+        frame = _query_by_variables(connection, sql, values)
+    else:
+        frame = pl.DataFrame(connection.sql(sql, params=values))
     return frame.with_columns(
         pl.col(name).dt.convert_time_zone("UTC") if _is_in_other_zone(dtype) else pl.col(name)
         for name, dtype in frame.schema.items()
     )
+
+
+def _query_by_variables(
+    connection: Connection, sql: str, values: Mapping[str, Any]
+) -> pl.DataFrame:
+    for name, value in values.items():
+        connection.execute(f"SET VARIABLE {_VARIABLE}{name} = $value", {"value": value})
+    try:
+        told = _PLACE.sub(
+            lambda place: (
+                f"getvariable('{_VARIABLE}{place[1]}')" if place[1] in values else place[0]
+            ),
+            sql,
+        )
+        return pl.DataFrame(connection.sql(told))
+    finally:
+        for name in values:
+            connection.execute(f"RESET VARIABLE {_VARIABLE}{name}")
 
 
 def read_table(connection: Connection, contract: Contract) -> pl.DataFrame:

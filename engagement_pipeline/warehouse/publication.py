@@ -26,6 +26,7 @@ from engagement_pipeline.warehouse.audit import (
     run_checks,
 )
 from engagement_pipeline.warehouse.connection import Connection, transaction
+from engagement_pipeline.warehouse.retention import remove_snapshots
 from engagement_pipeline.warehouse.sql_models import SqlModel, SqlProject, relation
 
 _BUILDING = "engagement_building"
@@ -111,7 +112,9 @@ def publish(
         marts=tuple(marts),
         checks=tuple(checks),
         snapshot_path=snapshot,
-        removed_snapshots=tuple(_prune(history, keep_snapshots, snapshot)),
+        removed_snapshots=tuple(
+            remove_snapshots(history, keep=keep_snapshots, newest=snapshot)
+        ),
     )
 
 
@@ -267,19 +270,6 @@ def _keep_copy(building: Path, snapshot: Path) -> None:
 def _snapshot_name(as_of: datetime | None, published_at: datetime) -> str:
     moment = f"{as_of.astimezone(UTC):%Y%m%dT%H%M%SZ}" if as_of else "unscored"
     return f"engagement-{moment}-{published_at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}.duckdb"
-
-
-def _prune(history: Path, keep_snapshots: int, newest: Path) -> list[Path]:
-    """Remove all but the newest snapshots; `newest` stays even where the clock was set back."""
-    # By the time of publishing, the last part: a past day that was computed again is new.
-    older = sorted(
-        (path for path in history.glob("engagement-*.duckdb") if path != newest),
-        key=lambda path: path.stem.rpartition("-")[2],
-    )
-    superfluous = older[: max(0, len(older) - keep_snapshots + 1)]
-    for path in superfluous:
-        path.unlink()
-    return superfluous
 
 
 def _unfinished(path: Path) -> Path:

@@ -96,14 +96,18 @@ def warehouse_megabytes(path: Path) -> float:
     return sum(file.stat().st_size for file in files if file.exists()) / 1_000_000
 
 
-def remove_snapshots(history: Path, *, keep: int) -> list[Path]:
+def remove_snapshots(history: Path, *, keep: int, newest: Path | None = None) -> list[Path]:
     """Remove all but the newest published files that are kept for looking back; gives what went.
 
-    A publish does so too. This is for when fewer are to be kept than before, and none comes.
+    Args:
+        history: their folder.
+        keep: how many stay.
+        newest: one of them that stays even where the clock was set back.
     """
     # By the time of publishing, the last part: a past day that was computed again is new.
     found = sorted(
-        history.glob("engagement-*.duckdb"), key=lambda path: path.stem.rpartition("-")[2]
+        history.glob("engagement-*.duckdb"),
+        key=lambda path: (path == newest, path.stem.rpartition("-")[2]),
     )
     superfluous = found[: max(0, len(found) - keep)]
     for path in superfluous:

@@ -11,8 +11,8 @@ from engagement_pipeline.defs import pictures
 from tests.pictures import draw
 
 PNG = b"\x89PNG\r\n\x1a\n"
-# Half a formula, a line break, nothing, and letters that the font lacks.
-NAMES = ["$", "$x$ {", r"\frac", "a\nb", "", "naïve 🎻", "x" * 200]
+# What would be half a formula, one that is none, a line break, nothing, letters the font lacks.
+NAMES = ["$", r"$\nothing{$", r"\frac", "a\nb", "", "naïve 🎻", "x" * 200]
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
