@@ -235,7 +235,9 @@ class Year:
                     reached_at = self._last_active[members[place]] if is_reached else None
                     name, share = f"{target} days", done[place] / target
                     pair = self.who.pairs[members[place]]
-                    rows.append((*pair, f"days_{target}", name, share, reached_at, None))
+                    rows.append(
+                        (*pair, f"days_{target}", name, "active_days", share, reached_at, None)
+                    )
         return pl.DataFrame(rows, schema=MILESTONES_SCHEMA, orient="row")
 
     # Sending, and what comes of it

@@ -60,6 +60,7 @@ MILESTONES_SCHEMA = pl.Schema(
         "user_id": pl.String(),
         "milestone_id": pl.String(),
         "name": pl.String(),
+        "metric": pl.String(),
         "share": pl.Float64(),
         "reached_at": INSTANT,
         "celebrated_at": INSTANT,
@@ -84,6 +85,8 @@ CANDIDATES_SCHEMA = pl.Schema(
 )
 
 _PAIR = ["org_id", "user_id"]
+_COME_BY_THEMSELVES = ("days_since_joined",)
+"""Metrics that only time moves: their milestones are celebrated once they are reached."""
 
 
 class CandidatesInputError(ValueError):
@@ -127,7 +130,8 @@ def candidates(
     """What each member could be written about at `now`: the best of each type of outreach.
 
     - `churn`: a model (the heuristic gives a rank, and no probability) fears it above 0.8.
-    - `milestone_reached`: up to 14 days ago, and not celebrated. `milestone_near`: over 80 % done.
+    - `milestone_reached`: up to 14 days ago, and not celebrated. `milestone_near`: over 80 % done,
+      unless it only takes time.
     - `declining`: the member does less and less. `low_mood`: mean sentiment is below -0.3.
     - `new_member`: the segment is `new_user`.
     - `absent`: for longer than 5, 7, 14 or 30 days; each step is an occasion of its own.
@@ -244,7 +248,9 @@ def _milestone_rules(now: datetime) -> Iterator[_Rule]:
     yield _Rule(
         "milestone_near",
         "milestone_celebration",
-        reached_at.is_null() & pl.col("share").is_between(NEAR_ABOVE, 1, closed="right"),
+        reached_at.is_null()
+        & pl.col("share").is_between(NEAR_ABOVE, 1, closed="right")
+        & ~pl.col("metric").is_in(_COME_BY_THEMSELVES),
         occasions.milestone_near(milestone_id),
         named,
     )

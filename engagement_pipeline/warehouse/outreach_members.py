@@ -138,7 +138,8 @@ LEFT JOIN outreach_withheld_times AS w ON w.org_id = m.org_id AND w.user_id = m.
 LEFT JOIN outreach_topics AS c ON c.org_id = m.org_id AND c.user_id = m.user_id"""
 
 _MILESTONES = """
-SELECT {part} m.org_id, m.user_id, m.milestone_id, c.name, m.share, m.reached_at, m.celebrated_at
+SELECT {part} m.org_id, m.user_id, m.milestone_id, c.name, c.metric, m.share, m.reached_at,
+       m.celebrated_at
 FROM milestones.progress AS m
 INNER JOIN milestones.catalogue AS c ON c.milestone_id = m.milestone_id
 WHERE m.as_of <= $now AND m.celebrated_at IS NULL AND {wanted} AND {whose}"""
@@ -204,9 +205,9 @@ class MemberSlice:
             `message_times` (of what was reserved or sent), `planned_times` and `withheld_times`
             (lists of instants, or null), `churn_probability`, `churn_model`, `mood_now`,
             `best_hour`, `is_declining`, `topic_id`, `topic`, `feature`.
-        milestones: of these members: `org_id`, `user_id`, `milestone_id`, `name`, `share`,
-            `reached_at`, `celebrated_at`, of those that are near, or were reached of late and are
-            not celebrated.
+        milestones: of these members: `org_id`, `user_id`, `milestone_id`, `name`, `metric`,
+            `share`, `reached_at`, `celebrated_at`, of those that are near, or were reached of late
+            and are not celebrated.
         occasions: of these members' messages: `org_id`, `user_id`, `outreach_type`, `occasion`,
             and `is_cancelled`; a row a message.
     """

@@ -112,9 +112,7 @@ def publish(
         marts=tuple(marts),
         checks=tuple(checks),
         snapshot_path=snapshot,
-        removed_snapshots=tuple(
-            remove_snapshots(history, keep=keep_snapshots, newest=snapshot)
-        ),
+        removed_snapshots=tuple(remove_snapshots(history, keep=keep_snapshots, newest=snapshot)),
     )
 
 

@@ -37,7 +37,7 @@ def member(user_id="u", **of_member) -> Row:
 
 
 def milestone(milestone_id="m", user_id="u", **of_milestone) -> Row:
-    blank = {"org_id": "o", "name": f"The {milestone_id}", "share": 0.0}
+    blank = {"org_id": "o", "name": f"The {milestone_id}", "metric": "messages", "share": 0.0}
     blank |= {"reached_at": None, "celebrated_at": None}
     return {**blank, "milestone_id": milestone_id, "user_id": user_id, **of_milestone}
 
@@ -171,6 +171,9 @@ def test_at_its_bound_or_without_what_it_needs_a_trigger_is_not_met(of_member):
     ("of_milestone", "is_met"),
     [
         ({"share": 0.8}, False),
+        ({"share": 0.81}, True),
+        ({"share": 0.81, "metric": "days_since_joined"}, False),
+        ({"share": 1.0, "metric": "days_since_joined", "reached_at": NOW}, True),
         ({"share": 0.9, "reached_at": NOW - 20 * DAY}, False),
         ({"share": 1.0, "reached_at": NOW}, True),
         ({"share": 1.0, "reached_at": NOW + MICROSECOND}, False),
@@ -293,6 +296,7 @@ some_milestones = st.lists(
             **pairs,
             "milestone_id": st.sampled_from("abcd"),
             "name": st.sampled_from("xy"),
+            "metric": st.sampled_from(("messages", "days_since_joined")),
             "share": st.sampled_from((0.0, 0.8, 0.9, 1.0)),
             "reached_at": instants,
             "celebrated_at": instants,
@@ -333,7 +337,8 @@ def plainly_of(row: Row, milestones: list[Row]) -> list[tuple]:
         if (its["org_id"], its["user_id"]) != (row["org_id"], row["user_id"]):
             continue
         reached, named = its["reached_at"], (its["milestone_id"], its["name"])
-        if reached is None and its["share"] > 0.8:
+        takes_only_time = its["metric"] == "days_since_joined"
+        if reached is None and its["share"] > 0.8 and not takes_only_time:
             found.append((0.8, MILESTONE, f"milestone_near:{named[0]}", "milestone_near", *named))
         elif reached and 0 <= (NOW - reached) / DAY <= 14 and its["celebrated_at"] is None:
             occasion = f"milestone_reached:{named[0]}"
