@@ -36,11 +36,16 @@ def main() -> None:
         "learning": ["--rows", "100000", "--repeats", "1"] if quick else [],
         "model_calls": few if quick else [],
         "sentiment": ["--rows", "60000", "--repeats", "1"] if quick else [],
+        "outreach": ["--members", "20000", "--repeats", "1"] if quick else [],
     }.items():
         if name in only:
             _run(name, arguments)
     if not quick:
-        found = {name: json.loads(_result(name).read_text()) for name in _TABLES}
+        found = {
+            name: json.loads(_result(name).read_text())
+            for name in _TABLES
+            if _result(name).exists()
+        }
         text = PAGE.read_text(encoding="utf-8")
         before, _, rest = text.partition(_BEGIN)
         _, _, after = rest.partition(_END)
@@ -289,6 +294,25 @@ def _sentiment(results: list[dict[str, Any]]) -> str:
     )
 
 
+def _outreach(found: dict[str, Any]) -> str:
+    parts = ("read", "decide", "find", "plan", "write")
+    return "\n".join(
+        [
+            "### A cycle of outreach",
+            "",
+            f"{found['members']:,} members of {found['orgs']:,} organisations, "
+            f"{found['eligible_share']:.0%} eligible, {found['messages_share']:.0%} with a message: "
+            f"decided, planned and stored in {found['seconds']:.1f} s (aim: "
+            f"{found['aim_seconds']:g} s), {found['cpu_seconds']:.1f} s of CPU, "
+            f"{found['peak_gib']:.1f} GiB (aim: {found['aim_gib']:g} GiB).",
+            "",
+            f"| {' | '.join(parts)} |",
+            "| " + " | ".join("---:" for _ in parts) + " |",
+            "| " + " | ".join(f"{found[f'{p}_cpu_seconds']:.1f} s CPU" for p in parts) + " |",
+        ]
+    )
+
+
 _TABLES: dict[str, Any] = {
     "signals": _signals,
     "ingestion": _ingestion,
@@ -296,6 +320,7 @@ _TABLES: dict[str, Any] = {
     "learning": _learning,
     "model_calls": _model_calls,
     "sentiment": _sentiment,
+    "outreach": _outreach,
 }
 
 if __name__ == "__main__":

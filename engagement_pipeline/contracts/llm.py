@@ -54,7 +54,8 @@ class LlmCalls(pa.DataFrameModel):
     profiles: int = count("Profiles asked.")
     asked: str = document(
         "What was asked: the thresholds, and each row's fingerprint and profile; of texts their "
-        "fingerprints and sentiments, never the words."
+        "fingerprints and sentiments, never the words; of templates their fingerprints and what "
+        "they were put into."
     )
     batch_key: str = identifier("The batch that it was part of, where it was.", nullable=True)
     outcome: str = word("What came of it.", CALL_OUTCOMES)
