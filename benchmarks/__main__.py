@@ -301,8 +301,8 @@ def _outreach(found: dict[str, Any]) -> str:
             "### A cycle of outreach",
             "",
             f"{found['members']:,} members of {found['orgs']:,} organisations, "
-            f"{found['eligible_share']:.0%} eligible, {found['messages_share']:.0%} with a message: "
-            f"decided, planned and stored in {found['seconds']:.1f} s (aim: "
+            f"{found['eligible_share']:.0%} eligible, {found['messages_share']:.0%} with a "
+            f"message: decided, planned and stored in {found['seconds']:.1f} s (aim: "
             f"{found['aim_seconds']:g} s), {found['cpu_seconds']:.1f} s of CPU, "
             f"{found['peak_gib']:.1f} GiB (aim: {found['aim_gib']:g} GiB).",
             "",
