@@ -49,3 +49,12 @@ def varied_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = write_varied_source(folder / "source", orgs=3, members=30)
     refresh(settings_of(folder / "home", source), AS_OF)
     return folder / "home"
+
+
+@pytest.fixture(autouse=True)
+def no_instance_of_another_test() -> None:
+    """Dagster looks definitions up in the instance entered last, which may be gone with its files:
+    a context that outlives its test puts it back when it is collected."""
+    entered = sys.modules.get("dagster._core.storage.defs_state.base")
+    if entered is not None:
+        entered._current_storage.set(None)

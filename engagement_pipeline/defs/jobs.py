@@ -92,6 +92,10 @@ train_models = _job(
     "`publish` follows.",
 )
 
+SENT_AT_ONCE = 10_000
+"""Messages that a run sends at most where nobody says how many: fifty every five minutes would let
+most of a large community's messages miss their hour. A run is bounded in time, too."""
+
 check_milestones = _job(
     "check_milestones",
     [milestones],
@@ -113,6 +117,7 @@ process_outreach = _job(
     "process_outreach",
     [outreach_delivery],
     "Send the messages that are due, each once. This reaches members.",
+    {outreach_delivery.op.name: {"config": {"limit": SENT_AT_ONCE}}},
 )
 
 JOBS = [

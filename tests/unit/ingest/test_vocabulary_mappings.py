@@ -312,7 +312,7 @@ def test_the_columns_with_a_vocabulary_are_the_words_of_the_inputs_and_the_featu
         ("interactions", "type"): 8,
         ("override_requests", "action"): 2,
         ("override_requests", "level"): 5,
-        ("org_settings", "setting"): 4,
+        ("org_settings", "setting"): 5,
     }
 
 
