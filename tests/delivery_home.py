@@ -76,7 +76,7 @@ def write_into(connection: Connection, tables: dict[str, list[dict[str, Any]]]) 
     """Make the tables of a warehouse that delivery knows, with these rows."""
     connection.execute("SET TimeZone = 'UTC'")
     # Without comments and all the other tables, which take ten times as long.
-    for schema in ("raw", "signals", "behavior", "outreach"):
+    for schema in ("raw", "signals", "behavior", "milestones", "outreach"):
         connection.execute(f"CREATE SCHEMA {schema}")
         for found in contracts(schema):
             connection.execute(found.ddl())

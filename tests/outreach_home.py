@@ -64,7 +64,10 @@ class World:
         absent: timedelta | None = 6 * DAY,
         here_for: timedelta = 400 * DAY,
     ) -> "World":
-        """A member who was last active so long ago; None: never."""
+        """A member who was silent for so long when the signals were computed; None: never active.
+
+        So silent a member counts as for cycles of later, too, until the next signals.
+        """
         joined_at = NOW - here_for
         self.add(
             "raw.memberships", org_id=org_id, user_id=user_id, role="member", joined_at=joined_at
@@ -80,7 +83,7 @@ class World:
             user_id=user_id,
             as_of=self.signals_at,
             joined_at=joined_at,
-            last_active_at=None if absent is None else NOW - absent,
+            last_active_at=None if absent is None else self.signals_at - absent,
             **dict.fromkeys(counts, 0),
         )
 

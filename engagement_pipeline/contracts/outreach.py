@@ -187,7 +187,7 @@ class ChannelOptOuts(pa.DataFrameModel):
 
 @table("outreach.outcomes", key=["message_id"], time_column="sent_at")
 class Outcomes(pa.DataFrameModel):
-    """What came of each message that was sent, once 24 hours had passed or a response had come."""
+    """What came of each message that was sent, once 24 hours had passed, answered or not."""
 
     message_id: str = identifier("The message.")
     org_id: str = identifier("The organisation.")

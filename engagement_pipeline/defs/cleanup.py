@@ -7,7 +7,7 @@ Here the parts are put in their order, and what they did is told. What has to st
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import dagster as dg
 
@@ -26,7 +26,13 @@ MOST_RUNS = 20_000
 """Runs that are deleted at once at most, the oldest first: each takes a hundredth of a second."""
 
 _SPOOL_AGE = timedelta(days=1)
+_FURTHEST_BEHIND = timedelta(hours=12)
+"""How far the clocks of a zone are behind UTC at most: on ships."""
 _RUNS = "dagster runs"
+
+
+class UnscoredInteractionsError(RuntimeError):
+    """Interactions were to go that have not been counted by anything."""
 
 
 @dg.op(
@@ -69,7 +75,8 @@ def clean_up(context: dg.OpExecutionContext, pipeline: PipelineResource) -> None
 
 @dg.job(
     executor_def=dg.in_process_executor,
-    description="Remove interactions, decisions and records of runs that were kept long enough.",
+    description="Remove interactions, texts of messages, decisions and records of runs that were "
+    "kept long enough.",
 )
 def cleanup() -> None:
     clean_up()
@@ -107,6 +114,7 @@ class _Cleaning:
         """Do all parts; one that fails stops no other."""
         parts: dict[str, Callable[[], dict[str, int]]] = {
             "interactions": self._interactions,
+            "messages": self._messages,
             "decisions": self._decisions,
             "runs": self._runs,
             "files": self._files,
@@ -121,8 +129,9 @@ class _Cleaning:
         # Days that lose interactions must have been counted, by all that is known now, and must
         # not be counted again: where that fails, nothing is removed.
         before = self._before(self.settings.retention_days)
-        count_days(self.connection, self.settings, as_of=self.now)
         frozen = milestones.first_day_untouched(before)
+        self._check_all_are_scored(frozen)
+        count_days(self.connection, self.settings, as_of=self.now)
         milestones.freeze(self.connection, frozen, as_of=self.as_of)
         self.context.log_event(
             dg.AssetMaterialization(
@@ -130,6 +139,23 @@ class _Cleaning:
             )
         )
         return retention.remove_interactions(self.connection, before=before, as_of=self.as_of)
+
+    def _check_all_are_scored(self, frozen: date) -> None:
+        # Days are counted from scored interactions. One that is not scored yet would be lost to
+        # its day for good, be it removed or only of a day that is frozen in some zone.
+        end = datetime.combine(frozen, time(0), UTC) + _FURTHEST_BEHIND
+        unscored = retention.unscored_interactions(self.connection, before=end)
+        if unscored:
+            raise UnscoredInteractionsError(
+                f"expected every interaction sent before {end:%Y-%m-%d %H:%M} UTC to be scored, "
+                f"found {unscored:,} that were not: milestones do not count them yet. No "
+                "interaction was removed and no day frozen. Run `refresh` or `analyze_patterns`, "
+                "which score them, and then this job again"
+            )
+
+    def _messages(self) -> dict[str, int]:
+        before = self._before(self.settings.retention_days)
+        return retention.remove_outreach(self.connection, before=before, as_of=self.as_of)
 
     def _decisions(self) -> dict[str, int]:
         before = self._before(self.settings.decision_retention_days)

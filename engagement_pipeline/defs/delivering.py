@@ -87,6 +87,11 @@ class WarehouseLedger:
     def cancel(self, message: DueMessage, reason: str) -> None:
         self._change(message, status="cancelled", reason=reason)
 
+    def give_up(self, message: DueMessage, error: str) -> None:
+        stored.give_up(
+            self.connection, message.message_id, planned_at=message.planned_at, error=error
+        )
+
     def _change(self, message: DueMessage, **changes: object) -> None:
         stored.change(
             self.connection, message.message_id, planned_at=message.planned_at, changes=changes
@@ -112,6 +117,7 @@ def rules_of(settings: Settings) -> Rules:
         holdout_share=settings.holdout_share,
         quiet_start=settings.quiet_start,
         quiet_end=settings.quiet_end,
+        gamification_enabled=settings.gamification_enabled != 0,
     )
 
 

@@ -4,7 +4,7 @@ Who may be written to, and what follows from a failure, belongs to `outreach.del
 given, to `delivering`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from time import sleep
 
@@ -23,8 +23,9 @@ from engagement_pipeline.defs.metadata import (
     counts_table,
     table_spec,
 )
-from engagement_pipeline.defs.resources import PipelineResource, run_start
+from engagement_pipeline.defs.resources import BadRunOptionError, PipelineResource, run_start
 from engagement_pipeline.outreach.delivery.sending import DeliveryReport
+from engagement_pipeline.warehouse import outreach_ledger as ledger
 from engagement_pipeline.warehouse.quality import row_count, violations
 from engagement_pipeline.warehouse.schema import upgrade
 
@@ -38,8 +39,8 @@ DELIVERY_SUCCEEDED = dg.AssetCheckSpec(
     "delivery_succeeded",
     asset=asset_key(DELIVERIES),
     description="Messages could leave: the channel is set up rightly, its breaker is closed, and "
-    "no message was given up. What is due stays so until the channel works again, or it is too "
-    "late for it.",
+    "no message was given up. What met a wrong address or key waits for 15 minutes, and the rest "
+    "until it is an hour late.",
 )
 
 
@@ -61,7 +62,10 @@ class DeliveryConfig(dg.Config):
             group="outreach",
             deps=[
                 asset_key(MESSAGES),
-                *(RAW_KEYS[name] for name in ("memberships", "preferences", "erasure_requests")),
+                *(
+                    RAW_KEYS[name]
+                    for name in ("memberships", "preferences", "erasure_requests", "org_settings")
+                ),
             ],
             kinds=("python", "duckdb"),
         )
@@ -84,13 +88,23 @@ def outreach_delivery(
     settings = pipeline.settings()
     now = run_start(context)
     moment = pipeline.moment(now)
+    if pipeline.as_of and settings.outreach_channel != "log":
+        raise BadRunOptionError(
+            f"as_of: expected none where messages really leave (outreach_channel "
+            f"{settings.outreach_channel}), found {pipeline.as_of}: they leave now, and by what is "
+            "known now. Nothing was sent"
+        )
     # Where a moment was asked for, the clock stands there.
     clock: Callable[[], datetime] = (lambda: moment) if pipeline.as_of else _now
     with pipeline.warehouse().open() as connection:
         upgrade(connection, now=now)
+        started = clock()
         report = deliver_due(connection, settings, limit=config.limit, clock=clock, sleep=sleep)
         rows = {table.name: row_count(connection, table) for table in TABLES}
-        broken = {table.name: violations(connection, table) for table in TABLES}
+        broken = {
+            table.name: violations(connection, table) for table in (CHANNELS, CHANNEL_OPT_OUTS)
+        }
+        broken[DELIVERIES.name] = ledger.violations(connection, since=started)
     wrong = what_went_wrong(report)
     context.log.info(
         f"sent {report.sent}, failed {report.failed}, cancelled {sum(report.cancelled.values())}, "
@@ -115,8 +129,17 @@ def outreach_delivery(
 def what_went_wrong(report: DeliveryReport) -> str | None:
     """Why messages could not leave, in words; None if they could."""
     said = []
-    if report.stopped_by == "misconfigured":
-        said.append(f"the channel is not set up rightly, and nothing was lost: {report.error}")
+    if report.misconfigured:
+        waiting, listed = _listed(report.misconfigured)
+        said.append(
+            f"{waiting} messages met a wrong address or key, and wait"
+            + (
+                "; the rest waits until it is an hour late"
+                if report.stopped_by == "misconfigured"
+                else ""
+            )
+            + f": {listed}"
+        )
     opened_at = report.breaker.opened_at
     if opened_at is not None:
         said.append(
@@ -125,8 +148,7 @@ def what_went_wrong(report: DeliveryReport) -> str | None:
             + (f", the last: {report.error}" if report.error else "")
         )
     if report.failed:
-        listed = "; ".join(f"{error} ({times})" for error, times in sorted(report.errors.items()))
-        said.append(f"{report.failed} messages were given up: {listed}")
+        said.append(f"{report.failed} messages were given up: {_listed(report.errors)[1]}")
     return "; ".join(said) or None
 
 
@@ -139,12 +161,19 @@ def as_metadata(report: DeliveryReport, now: datetime) -> Metadata:
         "failed": report.failed,
         "cancelled": dg.MetadataValue.md(counts_table(cancelled, title="reason", unit="messages")),
         "cancelled_messages": sum(report.cancelled.values()),
+        "why_cancelled": ", ".join(f"{reason}: {count:,}" for reason, count in cancelled) or "-",
         "put_off": report.put_off,
         "attempts": report.attempts,
         "left_due": report.left,
         "breaker": report.breaker.state(now),
         "stopped_by": report.stopped_by or "nothing: no more was due",
     }
+
+
+def _listed(errors: Mapping[str, int]) -> tuple[int, str]:
+    """How many there are, and each with how often."""
+    told = "; ".join(f"{error} ({times})" for error, times in sorted(errors.items()))
+    return sum(errors.values()), told
 
 
 def _now() -> datetime:

@@ -28,7 +28,6 @@ from engagement_pipeline.loops.calibration import (
     new_versions,
 )
 from engagement_pipeline.loops.isolation import learn_each
-from engagement_pipeline.outreach.responses import RESPONDS_WITHIN
 from engagement_pipeline.scoring.sharing import with_shared_profiles
 from engagement_pipeline.settings import Settings
 from engagement_pipeline.warehouse import calibrations as stored
@@ -254,12 +253,10 @@ class Learning:
         return learn
 
     def _ranking(self, start: datetime) -> Learner:
-        # A silence follows its message by as long as a response may take, so whose silence lies in
-        # the window may have a response from before it.
         known = stored_signals.signals_of(
-            self.connection, "ranking", window_start=start - RESPONDS_WITHIN, as_of=self.as_of
+            self.connection, "ranking", window_start=start, as_of=self.as_of
         )
-        signals = routing.settled(known).filter(pl.col("occurred_at") > start)
+        signals = routing.settled(known)
 
         def learn(org_ids: Collection[str]) -> tuple[pl.DataFrame, Findings]:
             arms = routing.arms_seen(signals, org_ids)

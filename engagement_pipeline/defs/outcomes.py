@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import dagster as dg
+import polars as pl
 
 from engagement_pipeline.contracts import Contract, contract
 from engagement_pipeline.defs.behavior import succeeded
@@ -22,7 +23,7 @@ from engagement_pipeline.defs.metadata import (
     table_spec,
 )
 from engagement_pipeline.defs.resources import PipelineResource, run_start
-from engagement_pipeline.outreach.responses import outcomes
+from engagement_pipeline.outreach.responses import RESPONDS_WITHIN, first_responses, outcomes
 from engagement_pipeline.settings import Settings
 from engagement_pipeline.warehouse import outreach_outcomes as stored
 from engagement_pipeline.warehouse import signals as stored_signals
@@ -203,6 +204,11 @@ def _tell_outcomes(
     ):
         found = outcomes(messages, interactions, known_until=known_until)
         written += stored.write_outcomes(connection, found)
+        # Those that may be answered still have no outcome, but whether they were is known. What
+        # they are answered by comes after them, so they can be looked at by themselves.
+        young = messages.filter(pl.col("sent_at") > known_until - RESPONDS_WITHIN)
+        answered = first_responses(young, interactions, known_until=known_until)
+        stored.mark_responded(connection, answered)
         looked_at += messages.height
         responses += int(found["is_response"].sum())
     return {

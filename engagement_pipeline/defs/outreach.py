@@ -71,6 +71,7 @@ _INPUTS = (
             "attendance",
             "preferences",
             "erasure_requests",
+            "org_settings",
         )
     ),
     *(
@@ -79,6 +80,7 @@ _INPUTS = (
             "signals.member_90d",
             "behavior.patterns",
             "behavior.predictions",
+            "milestones.daily",
             "milestones.progress",
             "loops.arm_posteriors",
         )

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import dagster as dg
 import polars as pl
@@ -19,6 +19,7 @@ from engagement_pipeline.defs.outreach_planner import (
     PAIR,
     STATE_COLUMNS,
     Planner,
+    check_freshness,
     isolated,
     occasions_of,
 )
@@ -26,7 +27,7 @@ from engagement_pipeline.defs.progress import Progress
 from engagement_pipeline.outreach.candidates import MEMBERS_SCHEMA, candidates
 from engagement_pipeline.outreach.cycle_stats import CycleStats
 from engagement_pipeline.outreach.decision import Decision, evaluate_member
-from engagement_pipeline.outreach.planning import Planned, check_signals
+from engagement_pipeline.outreach.planning import Planned
 from engagement_pipeline.outreach.templates import Templates
 from engagement_pipeline.scoring.due import UnknownOrgError
 from engagement_pipeline.settings import Settings
@@ -34,7 +35,6 @@ from engagement_pipeline.warehouse import outreach_members as members_store
 from engagement_pipeline.warehouse import outreach_plans as stored
 from engagement_pipeline.warehouse.connection import Connection
 from engagement_pipeline.warehouse.outreach_members import MemberSlice
-from engagement_pipeline.warehouse.signals import snapshot
 
 ENGINE = "engagement"
 _NO_STATS = CycleStats.of(())
@@ -86,7 +86,8 @@ def run_cycle(
     """Decide on every current member at a moment, and plan what is to be said.
 
     Each slice of the members lands in a transaction of its own. The same cycle computed again
-    takes the place of what it decided and counted, and adds no message twice. Trouble with an
+    takes the place of what it decided and counted, and adds no message twice. Decisions that are
+    older than `decision_retention_days` go: hourly ones would fill the disk. Trouble with an
     organisation is told in the outcome and stops no other; of that organisation nothing stays.
 
     Args:
@@ -107,14 +108,17 @@ def run_cycle(
     known = members_store.known_org_ids(connection)
     if unknown := sorted(set(org_ids) - set(known)):
         raise UnknownOrgError(unknown, known)
-    found = snapshot(connection)
-    check_signals(
-        found.as_of if found else None, as_of, max_age_hours=settings.max_signal_age_hours
-    )
+    check_freshness(connection, settings, as_of)
     planner = Planner.of(connection, settings, ENGINE, as_of, log, templates)
     run = _CycleRun(connection, planner, CycleOutcome(planner.cycle.cycle_id, as_of), is_dry_run)
     if not is_dry_run:
-        stored.begin(connection, planner.cycle.cycle_id, as_of, org_ids)
+        stored.begin(
+            connection,
+            planner.cycle.cycle_id,
+            as_of,
+            org_ids,
+            kept_for=timedelta(days=settings.decision_retention_days),
+        )
     total = members_store.member_count(connection, now=as_of, org_ids=org_ids)
     progress = Progress(log, "members decided on", total, "members")
     slices = members_store.slices(
@@ -201,6 +205,7 @@ class _CycleRun:
             reachable.select(MEMBERS_SCHEMA.names()),
             part.milestones,
             now=self.planner.cycle.now,
+            active_until=self.planner.active_until,
             used=used,
         )
         planned = self.planner.plan(reachable, found, cancelled)

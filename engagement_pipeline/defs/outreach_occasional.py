@@ -15,6 +15,7 @@ from engagement_pipeline.defs.outreach_planner import (
     PAIR,
     STATE_COLUMNS,
     Planner,
+    check_freshness,
     isolated,
     occasions_of,
 )
@@ -98,10 +99,20 @@ def plan_celebrations(
         computed_at: when that is.
         log: told of what goes wrong.
         templates: to choose among; by default those of the package, in their own words.
+
+    Raises:
+        StaleSignalsError: there is something to celebrate, but what is known of members is not of
+            the moment.
     """
-    reached = celebrations(members_store.reached_milestones(connection, now=as_of), as_of)
+    reached = celebrations(
+        members_store.reached_milestones(
+            connection, now=as_of, gamification_enabled=settings.gamification_enabled
+        ),
+        as_of,
+    )
     if reached.is_empty():
         return OccasionalOutcome(occasions.cycle_id(MILESTONES, as_of))
+    check_freshness(connection, settings, as_of)
     planner = Planner.of(connection, settings, MILESTONES, as_of, log, templates)
     outcome = OccasionalOutcome(planner.cycle.cycle_id)
 
@@ -150,12 +161,14 @@ def plan_manual(
 
     Raises:
         ValueError: there is no such type.
+        StaleSignalsError: what is known of members is not of the moment.
         UnknownOrgError: there is no such organisation.
         UnknownMemberError: the person is a member of no organisation, or not of this one.
     """
     if outreach_type not in vocabulary.OUTREACH_TYPES:
         listed = ", ".join(vocabulary.OUTREACH_TYPES)
         raise ValueError(f"type: expected one of {listed}, found {outreach_type!r}")
+    check_freshness(connection, settings, as_of)
     known = members_store.known_org_ids(connection)
     if org_id is not None and org_id not in known:
         raise UnknownOrgError([org_id], known)

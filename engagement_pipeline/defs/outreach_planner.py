@@ -28,6 +28,7 @@ from engagement_pipeline.outreach.planning import (
     Planned,
     Recipient,
     caps_reach,
+    check_signals,
     message_rows,
     plan_member,
     withheld_rows,
@@ -40,6 +41,7 @@ from engagement_pipeline.warehouse import calibrations as stored_calibrations
 from engagement_pipeline.warehouse import outreach_plans as stored
 from engagement_pipeline.warehouse.connection import Connection
 from engagement_pipeline.warehouse.outreach_members import MemberSlice, Reading
+from engagement_pipeline.warehouse.signals import snapshot
 
 DEFAULT_BEST_HOUR = 14
 PAIR = ("org_id", "user_id")
@@ -59,6 +61,19 @@ _SAID = (*_OCCASION, "trigger", "priority", "tries", "milestone", "topic", "feat
 _Computed = TypeVar("_Computed")
 
 
+def check_freshness(connection: Connection, settings: Settings, as_of: datetime) -> None:
+    """Make sure that what was taken in last is of the moment that is planned for.
+
+    Raises:
+        StaleSignalsError: nothing was, or it is older than `max_signal_age_hours`, or later than
+            the moment.
+    """
+    found = snapshot(connection)
+    check_signals(
+        found.as_of if found else None, as_of, max_age_hours=settings.max_signal_age_hours
+    )
+
+
 @dataclass
 class Planner:
     """What all planning of one moment goes by, whichever engine plans.
@@ -70,6 +85,7 @@ class Planner:
         reading: what is read for.
         wording: how texts are made.
         standing: member -> messages that this very cycle has planned before -> when they go.
+        active_until: up to when members' activity is known; not after the moment planned for.
         log: told of what goes wrong.
         uses: organisation -> messages whose template was chosen by what was learned.
     """
@@ -80,6 +96,7 @@ class Planner:
     reading: Reading
     wording: Wording
     standing: dict[tuple[str, str], dict[str, datetime]]
+    active_until: datetime
     log: dg.DagsterLogManager
     uses: Counter[str] = field(default_factory=Counter)
 
@@ -95,6 +112,7 @@ class Planner:
     ) -> "Planner":
         """What planning of an engine goes by at a moment."""
         rules, channel = rules_of(settings), settings.outreach_channel
+        taken_in = snapshot(connection)
         cycle_id = occasions.cycle_id(engine, as_of)
         return cls(
             connection,
@@ -106,6 +124,7 @@ class Planner:
                 channel,
                 caps_reach(rules.policy),
                 timedelta(hours=settings.max_signal_age_hours),
+                settings.gamification_enabled,
             ),
             Wording(
                 catalogue() if templates is None else templates,
@@ -114,11 +133,17 @@ class Planner:
                 seed=settings.seed,
             ),
             stored.standing(connection, cycle_id),
+            min(taken_in.as_of, as_of) if taken_in else as_of,
             log,
         )
 
     def state(self, row: Sequence[Any]) -> MemberState:
         """A member as decisions are taken by; what is withheld of the holdout counts as sent.
+
+        Activity is known up to `active_until` only, and who is active every day is not silent
+        because of what has not been taken in. So the silence is that of then: the last activity is
+        as long before `now` as it was before that. Without any, it counts from the account's
+        creation, which is known at once.
 
         Args:
             row: the member's `STATE_COLUMNS`.
@@ -128,6 +153,8 @@ class Planner:
         times = tuple(sent) if sent else ()
         if is_out and withheld:
             times += tuple(at for at in withheld if at <= self.cycle.now)
+        if last_active_at is not None:
+            last_active_at += self.cycle.now - self.active_until
         return MemberState(
             org_id, user_id, created_at, last_active_at, is_opted_out, is_out, is_erased, times
         )

@@ -85,6 +85,9 @@ CANDIDATES_SCHEMA = pl.Schema(
 )
 
 _PAIR = ["org_id", "user_id"]
+_FOR_THE_TEAM = ("night_days", "early_days")
+"""Metrics whose milestones members are not told of: when they are up is their own affair."""
+
 _COME_BY_THEMSELVES = ("days_since_joined",)
 """Metrics that only time moves: their milestones are celebrated once they are reached."""
 
@@ -125,6 +128,7 @@ def candidates(
     milestones: pl.DataFrame,
     *,
     now: datetime,
+    active_until: datetime | None = None,
     used: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """What each member could be written about at `now`: the best of each type of outreach.
@@ -138,7 +142,8 @@ def candidates(
     - `topic`: an event was attended of late. `feature`: there is one that the member has not used.
 
     Nobody who has been absent for longer than 365 days is called back, be it for `churn` or for
-    `absent`. Absence counts from the last activity, or from the account's creation without any.
+    `absent`. Absence counts from the last activity up to `active_until`, after which nothing is
+    known of any. Without any activity it counts from the account's creation up to `now`.
 
     Args:
         members: `MEMBERS_SCHEMA`, one row each. Nullable: `last_active_at` and all from
@@ -146,6 +151,7 @@ def candidates(
         milestones: `MILESTONES_SCHEMA`, one row a member and milestone; those of people who are not
             among `members` are passed over. `share` is of the way, in [0, 1].
         now: the moment, with a time zone.
+        active_until: up to when activity is known, likewise; by default `now`.
         used: `USED_SCHEMA`: occasions that have had their message. Taken out before the best is
             looked for, so that the next best has its turn.
 
@@ -156,12 +162,12 @@ def candidates(
 
     Raises:
         CandidatesInputError: a column is missing or of another type, or a row comes twice.
-        ValueError: `now` has no time zone.
+        ValueError: `now` or `active_until` has no time zone.
     """
     people = _checked(members, MEMBERS_SCHEMA, "members", _PAIR).lazy()
     theirs = _checked(milestones, MILESTONES_SCHEMA, "milestones", [*_PAIR, "milestone_id"])
     known = theirs.lazy().join(people, on=_PAIR, how="semi")
-    found = [rule.of(people) for rule in _member_rules(now)]
+    found = [rule.of(people) for rule in _member_rules(now, active_until or now)]
     return _best_of_each_type([*found, *(rule.of(known) for rule in _milestone_rules(now))], used)
 
 
@@ -187,14 +193,15 @@ def celebrations(
     return _best_of_each_type([rule.of(theirs) for rule in reached], used)
 
 
-def _member_rules(now: datetime) -> Iterator[_Rule]:
-    moment = _moment(now)
+def _member_rules(now: datetime, active_until: datetime) -> Iterator[_Rule]:
+    was_active = pl.col("last_active_at").is_not_null()
+    until = pl.when(was_active).then(_moment(active_until)).otherwise(_moment(now))
     since = pl.coalesce("last_active_at", "created_at")
-    is_called = moment - since <= CALLED_WITHIN
+    is_called = until - since <= CALLED_WITHIN
     # Of `> 0.8` alone Polars would say that it holds for NaN.
     is_feared = pl.col("churn_probability").is_between(CHURN_ABOVE, 1, closed="right")
     is_by_a_model = pl.col("churn_model") != "heuristic"
-    absence = occasions.absence(since, moment)
+    absence = occasions.absence(since, until)
     yield _Rule(
         "churn", "re_engagement", is_feared & is_by_a_model & is_called, occasions.churn(since)
     )
@@ -237,11 +244,13 @@ def _milestone_rules(now: datetime) -> Iterator[_Rule]:
     moment, milestone_id = _moment(now), pl.col("milestone_id")
     named = (("milestone_id", "milestone_id"), ("milestone", "name"))
     reached_at = pl.col("reached_at")
+    is_told = ~pl.col("metric").is_in(_FOR_THE_TEAM)
     yield _Rule(
         "milestone_reached",
         "milestone_celebration",
         reached_at.is_between(moment - CELEBRATED_WITHIN, moment)
-        & pl.col("celebrated_at").is_null(),
+        & pl.col("celebrated_at").is_null()
+        & is_told,
         occasions.milestone_reached(milestone_id),
         named,
     )
@@ -250,7 +259,8 @@ def _milestone_rules(now: datetime) -> Iterator[_Rule]:
         "milestone_celebration",
         reached_at.is_null()
         & pl.col("share").is_between(NEAR_ABOVE, 1, closed="right")
-        & ~pl.col("metric").is_in(_COME_BY_THEMSELVES),
+        & ~pl.col("metric").is_in(_COME_BY_THEMSELVES)
+        & is_told,
         occasions.milestone_near(milestone_id),
         named,
     )

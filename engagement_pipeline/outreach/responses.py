@@ -81,7 +81,8 @@ def outcomes(
     A response is the member's first interaction in the organisation in `(sent_at, sent_at + 24 h]`
     that no later message lies before: an interaction answers the latest message sent before it, and
     that alone. Of two messages sent to a member at the same instant the one with the greater id
-    counts as the later. Silence is known only once the 24 hours have passed.
+    counts as the later. Nothing is told before the 24 hours have passed, be it of silence or of a
+    response: else those who answer at once would count before those who are silent.
 
     Args:
         messages: `MESSAGE_COLUMNS`, each message once; all that were sent to the members, also
@@ -93,8 +94,8 @@ def outcomes(
             interactions after it are passed over.
 
     Returns:
-        Rows of `outreach.outcomes`, sorted by its key. None of a message that nobody has answered
-        yet and that may still be answered.
+        Rows of `outreach.outcomes`, sorted by its key. None of a message whose 24 hours have not
+        passed yet; see `first_responses` for what is known of those.
 
     Raises:
         ContractViolationError: a message comes twice, or its response breaks the contract.
@@ -102,7 +103,9 @@ def outcomes(
     instant = OUTCOMES.polars_schema["sent_at"]
     known = pl.lit(known_until, dtype=instant)
     sent = messages.select(MESSAGE_COLUMNS).filter(pl.col("sent_at") <= known)
-    found = sent.join(_responses(sent, interactions, known_until), on="message_id", how="left")
+    found = sent.join(
+        first_responses(sent, interactions, known_until=known_until), on="message_id", how="left"
+    )
     is_response = pl.col("interaction_id").is_not_null()
     is_over = pl.col("sent_at") + RESPONDS_WITHIN <= known
     waited = (pl.col("responded_at") - pl.col("sent_at")).dt.total_microseconds()
@@ -112,7 +115,7 @@ def outcomes(
         waited % _MINUTE_MICROSECONDS * _MINUTES_PER_MICROSECOND
     )
     rows = (
-        found.filter(is_response | is_over)
+        found.filter(is_over)
         .with_columns(
             is_response=is_response,
             response_minutes=minutes,
@@ -126,11 +129,19 @@ def outcomes(
     )
 
 
-def _responses(
-    sent: pl.DataFrame, interactions: pl.DataFrame, known_until: datetime
+def first_responses(
+    messages: pl.DataFrame, interactions: pl.DataFrame, *, known_until: datetime
 ) -> pl.DataFrame:
-    """The first response to each message that has one."""
+    """The first response to each message that has one, as soon as it is known.
+
+    What counts as one, and all arguments, are as for `outcomes`.
+
+    Returns:
+        `message_id`, `interaction_id`, `responded_at`, `response_sentiment` and `is_meaningful`,
+        sorted by when that was.
+    """
     instant = OUTCOMES.polars_schema["sent_at"]
+    sent = messages.filter(pl.col("sent_at") <= pl.lit(known_until, dtype=instant))
     latest = (
         sent.sort("message_id")
         .unique([*_MEMBER, "sent_at"], keep="last", maintain_order=True)

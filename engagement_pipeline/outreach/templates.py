@@ -39,7 +39,7 @@ _ALWAYS_KNOWN = {"name", "org"}
 
 _SLOT = re.compile(r"\{([^{}]*)\}")
 # A slot that is glued to letters would make words with what is filled in.
-_SLOT_APART = re.compile(r"(?<![^\s\"(])\{[^{}]*\}(?=[,.;:!?\")]?(?:\s|$))")
+_SLOT_APART = re.compile(r"(?<![^\s\"(“])\{[^{}]*\}(?=[”\")]?[,.;:!?]?(?:\s|$))")
 
 
 class InvalidTemplatesError(ValueError):

@@ -11,7 +11,7 @@ import polars as pl
 
 from engagement_pipeline.loops.routing import Choice, Chooser
 from engagement_pipeline.outreach.rendering import UnshowableTextError, render, usable_slots
-from engagement_pipeline.outreach.templates import Template, Templates
+from engagement_pipeline.outreach.templates import Templates
 
 Slots = tuple[tuple[str, str | None], ...]
 """Slot -> what is known for it, as it was found; None: nothing."""
@@ -39,7 +39,7 @@ class Worded(NamedTuple):
         template_id: the template.
         is_rewritten: whether a model put it into other words.
         is_learned: whether it was chosen by what was learned.
-        propensity: how probable its choice was, in (0, 1].
+        propensity: how probable its choice was among those that could be shown, in (0, 1].
         text: what the member reads.
     """
 
@@ -92,26 +92,26 @@ class Wording:
         """
         known = usable_slots(dict(_in_words(slots)))
         fitting = self._templates.fitting(outreach_type, tone, known.keys(), trigger=trigger)
-        problems = []
-        while fitting:
-            chosen, is_learned = self._choice(org_id, outreach_type, fitting, key)
-            template = self._templates[chosen.template_id]
+        problems, texts = [], {}
+        # Each, and not only the chosen one, or the probability on record would be that of a choice
+        # among others: one that cannot be shown takes no part in it.
+        for template in fitting:
             try:
-                text = render(template, known)
+                texts[template.template_id] = render(template, known)
             except UnshowableTextError as error:
                 # What is harmless by itself may not be so beside a template's words.
                 problems.append(str(error))
-                fitting = tuple(one for one in fitting if one is not template)
-                continue
-            return Worded(
-                template.template_id, template.is_rewritten, is_learned, chosen.propensity, text
-            )
-        raise UnshowableTextError("; ".join(problems))
+        if not texts:
+            raise UnshowableTextError("; ".join(problems))
+        chosen, is_learned = self._choice(org_id, outreach_type, tuple(texts), key)
+        name = chosen.template_id
+        return Worded(
+            name, self._templates[name].is_rewritten, is_learned, chosen.propensity, texts[name]
+        )
 
     def _choice(
-        self, org_id: str, outreach_type: str, fitting: tuple[Template, ...], key: str
+        self, org_id: str, outreach_type: str, ids: tuple[str, ...], key: str
     ) -> tuple[Choice, bool]:
-        ids = tuple([one.template_id for one in fitting])
         believed = self._believed.get((org_id, outreach_type), _NOTHING)
         is_learned = any(name in believed for name in ids)
         place = (org_id if is_learned else None, ids)

@@ -194,6 +194,15 @@ class Settings(AskingKnobs, LearningKnobs, OutreachKnobs, BaseSettings):
                 "ago; the profile `production` refuses it (found "
                 f"{self.inactivity_threshold_seconds})"
             )
+        if (
+            self.profile == "production"
+            and self.outreach_channel == "webhook"
+            and not (self.webhook_secret and self.webhook_secret.get_secret_value())
+        ):
+            raise ValueError(
+                "webhook_secret: expected one, in ENGAGEMENT_WEBHOOK_SECRET, found none; the "
+                "profile `production` sends nothing that could not be told from a forgery"
+            )
         return self
 
     @model_validator(mode="after")
@@ -208,7 +217,7 @@ class Settings(AskingKnobs, LearningKnobs, OutreachKnobs, BaseSettings):
         is_safe = parts.scheme == "https" or parts.hostname in ("127.0.0.1", "localhost", "::1")
         if parts.scheme not in ("http", "https") or not parts.hostname or not _has_port(parts):
             raise ValueError(
-                f"{name}: expected an address such as https://api.anthropic.com, found {address!r}"
+                f"{name}: expected an address such as https://example.org, found {address!r}"
             )
         if self.profile == "production" and not is_safe:
             raise ValueError(
@@ -284,10 +293,7 @@ def load_settings(**given: Any) -> Settings:
     try:
         settings = Settings(**found)
     except ValidationError as error:
-        listed = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']} (found {_shown(e)})"
-            for e in error.errors()
-        )
+        listed = "; ".join(map(_told, error.errors()))
         raise SettingsError(f"settings: {listed}") from None
     except UnreadableValueError as error:
         # Of a list in the environment; the text names the setting and the source, not the value.
@@ -300,6 +306,12 @@ def load_settings(**given: Any) -> Settings:
     return settings
 
 
-def _shown(error: Mapping[str, Any]) -> str:
-    # A model-wide check reports every setting as its input, the secret ones included.
-    return "the values above" if isinstance(error["input"], dict) else repr(error["input"])
+def _told(error: Mapping[str, Any]) -> str:
+    """What is wrong with a setting, or with several together: then the text names them itself."""
+    what = error["msg"].removeprefix("Value error, ")
+    # A check of all settings reports them all as its input, the secret ones included.
+    if not error["loc"]:
+        return str(what)
+    if isinstance(error["input"], dict):
+        return f"{'.'.join(map(str, error['loc']))}: {what}"
+    return f"{'.'.join(map(str, error['loc']))}: {what} (found {error['input']!r})"

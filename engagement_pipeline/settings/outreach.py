@@ -23,13 +23,22 @@ class OutreachKnobs(BaseModel):
         description="The same for whoever has been here for less than a day.",
     )
     message_frequency_hours: int = Field(
-        24, ge=0, le=8_760, description="Hours after a message in which there is no other."
+        24,
+        ge=0,
+        le=8_760,
+        description="Hours after a message to a member of an organisation without another.",
     )
     min_gap_hours: int = Field(
-        12, ge=0, le=8_760, description="Hours between two messages to a member at least."
+        12,
+        ge=0,
+        le=8_760,
+        description="Hours between two messages to a member of an organisation at least.",
     )
     daily_cap: int = Field(
-        1, ge=0, le=100, description="Messages to a member in any 24 hours at most; 0: none."
+        1,
+        ge=0,
+        le=100,
+        description="Messages to a member of an organisation in any 24 hours at most; 0: none.",
     )
     holdout_share: float = Field(
         0.05,
@@ -43,14 +52,14 @@ class OutreachKnobs(BaseModel):
         max_length=256,
         description="What the holdout is drawn by; another one draws other members.",
     )
-    quiet_start: str | None = Field(
-        None,
+    quiet_start: str = Field(
+        "22:00",
         pattern=_CLOCK,
         description="Start of the quiet hours, HH:MM by the member's clock, of members who set "
-        "none themselves. Empty: none.",
+        "none themselves. The same as the end: none.",
     )
-    quiet_end: str | None = Field(
-        None, pattern=_CLOCK, description="End of those quiet hours, likewise."
+    quiet_end: str = Field(
+        "08:00", pattern=_CLOCK, description="End of those quiet hours, likewise."
     )
     max_signal_age_hours: int = Field(
         48,
@@ -91,17 +100,15 @@ class OutreachKnobs(BaseModel):
         365, ge=30, le=36_500, description="Days that interactions are kept for, texts included."
     )
     decision_retention_days: int = Field(
-        90, ge=1, le=36_500, description="Days that decisions of outreach are kept for."
+        7,
+        ge=1,
+        le=36_500,
+        description="Days that decisions of outreach are kept for: each cycle removes older ones, "
+        "and so does the cleanup.",
     )
     run_retention_days: int = Field(
         90, ge=7, le=36_500, description="Days that Dagster's records of runs are kept for."
     )
-
-    @model_validator(mode="after")
-    def _quiet_hours_have_both_ends(self) -> Self:
-        if (self.quiet_start is None) != (self.quiet_end is None):
-            raise ValueError("quiet_start and quiet_end: expected both or neither, found one")
-        return self
 
     @model_validator(mode="after")
     def _webhook_has_an_address(self) -> Self:

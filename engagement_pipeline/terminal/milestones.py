@@ -55,7 +55,10 @@ def seed_milestones(
 def milestone_progress(
     user_id: Annotated[str | None, typer.Option(help="Only this person; default: all.")] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Count the days and the progress anew, and publish.")
+        bool,
+        typer.Option(
+            "--check", help="Count the days and the progress anew, plan celebrations, and publish."
+        ),
     ] = False,
     as_of: Annotated[
         str | None,
@@ -76,9 +79,19 @@ def milestone_progress(
         with showing.progress_bars(not is_json and not debug):
             outcome = run_and_publish(settings, "check_milestones", as_of=as_of, is_verbose=debug)
         failures = outcome.failures
+        if not is_json and outcome.has_published:
+            showing.note(
+                "Celebrations of what was reached of late are planned as well; process-outreaches "
+                "sends them, and marts.outreach_log has them."
+            )
     if not check or outcome.has_published:
         if user_id is None:
-            show(progress_by_org(settings), "Milestones by organisation", is_json)
+            rows = progress_by_org(settings)
+            show(rows, "Milestones by organisation", is_json)
+            if not rows and not is_json:
+                showing.note(
+                    "Nothing was counted yet. To do it: engagement milestone-progress --check"
+                )
         else:
             show(progress_of(settings, user_id), f"Milestones of {user_id}", is_json)
     if failures:

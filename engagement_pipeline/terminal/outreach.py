@@ -31,7 +31,7 @@ Row = dict[str, Any]
 SENT_AT_ONCE = 10_000
 """Messages that a cycle sends of those that are due. What is left is for `process-outreaches`."""
 
-_DELIVERED = ("sent", "failed", "cancelled_messages", "put_off", "left_due")
+_DELIVERED = ("sent", "failed", "cancelled_messages", "why_cancelled", "put_off", "left_due")
 _SHOWN = (
     "org_id",
     "user_id",
@@ -55,6 +55,7 @@ class Report:
         delivery: what was sent; None where nothing was to be.
         messages: what was planned by hand.
         refused: organisation -> why nothing was planned there.
+        not_sent: why nothing was sent that was to be; None: it was, or there was no such wish.
     """
 
     outcome: Outcome
@@ -63,6 +64,7 @@ class Report:
     delivery: Row | None = None
     messages: list[Row] = field(default_factory=list)
     refused: Row = field(default_factory=dict)
+    not_sent: str | None = None
 
 
 @dataclass
@@ -92,6 +94,8 @@ def cycle(
 ) -> Report:
     """Decide and plan, send what is due unless told not to, and publish.
 
+    Where messages really leave nothing is sent for another moment than now.
+
     Raises:
         WarehouseError: there is no warehouse, so that there is nobody to decide on.
     """
@@ -99,9 +103,15 @@ def cycle(
     moment = _moment(as_of)
     given = {"outreach_cycle": {"config": {"org_ids": list(org_ids)}}}
     jobs: list[tuple[str, str, Row]] = [("schedule_outreach", moment.isoformat(), given)]
-    if processes:
+    is_for_now = as_of is None or settings.outreach_channel == "log"
+    if processes and is_for_now:
         jobs.append(_sending(as_of, SENT_AT_ONCE))
     report = _run(settings, jobs, is_verbose)
+    if processes and not is_for_now:
+        report.not_sent = (
+            f"nothing was sent: by {settings.outreach_channel} messages leave now, and not as of "
+            f"{as_of}. What is due: engagement process-outreaches"
+        )
     if report.outcome.jobs[0].is_success:
         with Warehouse.of(settings).open() as connection:
             known_as = cycle_id("engagement", moment)

@@ -64,11 +64,14 @@ def cycle(
     failures = report.outcome.failures
     if is_json:
         told = {**report.stats, "organisations": report.organisations}
-        showing.as_json({**told, "delivery": report.delivery, "failures": failures})
+        delivery = {"delivery": report.delivery, "not_sent": report.not_sent}
+        showing.as_json({**told, **delivery, "failures": failures})
     elif report.stats:
         _show_stats(report.stats, "The cycle")
         if report.delivery is not None:
             showing.table([report.delivery], title="Messages that were due")
+        if report.not_sent is not None:
+            showing.note(report.not_sent)
     if failures:
         raise RunFailedError("\n".join(failures))
 

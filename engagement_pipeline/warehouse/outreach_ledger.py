@@ -12,6 +12,7 @@ from typing import Any
 from engagement_pipeline.contracts import contract, vocabulary
 from engagement_pipeline.warehouse.connection import Connection, transaction
 from engagement_pipeline.warehouse.frames import query
+from engagement_pipeline.warehouse.quality import Violation
 
 _MESSAGES = contract("outreach.messages")
 _DELIVERIES = contract("outreach.deliveries")
@@ -23,6 +24,9 @@ Row = Mapping[str, Any]
 _LEFT = ", ".join(f"'{status}'" for status in vocabulary.SENT_STATUSES)
 _IS_DUE = "status IN ('reserved', 'scheduled') AND send_at <= $now"
 
+# Outcomes after which the member may have the message all the same.
+_MAY_HAVE_LEFT = "outcome IN ('server_error', 'timed_out', 'connection_lost')"
+
 # What a preference says of quiet hours counts only with both ends.
 _HAS_HOURS = "quiet_start IS NOT NULL AND {0}.quiet_end IS NOT NULL"
 _QUIET = (
@@ -32,25 +36,38 @@ _QUIET = (
 _DUE = f"""
 WITH due AS (
     SELECT message_id, org_id, user_id, outreach_type, trigger, template_id, text, planned_at,
-           send_at, status, priority
+           send_at, status, priority, occasion, reserved_at
     FROM {_MESSAGES.full_name} WHERE {_IS_DUE}
     ORDER BY status = 'reserved' DESC, send_at, priority DESC, message_id LIMIT $limit
 ), failed AS (
-    SELECT d.message_id, count(*) AS failures FROM {_DELIVERIES.full_name} AS d
+    SELECT d.message_id, count(*) AS failures,
+           count(*) FILTER (WHERE d.{_MAY_HAVE_LEFT}) > 0 AS may_have_left
+    FROM {_DELIVERIES.full_name} AS d
     SEMI JOIN due USING (message_id)
-    WHERE d.outcome IN ('rate_limited', 'server_error', 'timed_out', 'connection_lost')
+    WHERE d.{_MAY_HAVE_LEFT} OR d.outcome = 'rate_limited'
     GROUP BY d.message_id
-), others AS (
-    SELECT due.message_id,
-           list(CASE WHEN m.status = 'reserved' THEN m.reserved_at ELSE m.sent_at END
-                ORDER BY m.message_id) AS message_times
+), theirs AS (
+    SELECT due.message_id AS due_id, m.message_id, m.status, m.reserved_at, m.sent_at
     FROM due INNER JOIN {_MESSAGES.full_name} AS m
     ON m.org_id = due.org_id AND m.user_id = due.user_id AND m.message_id <> due.message_id
-    WHERE m.status IN ('reserved', {_LEFT})
-    GROUP BY due.message_id
+), tried AS (
+    SELECT d.message_id, max(d.attempted_at) AS attempted_at FROM {_DELIVERIES.full_name} AS d
+    SEMI JOIN theirs USING (message_id)
+    WHERE d.{_MAY_HAVE_LEFT}
+    GROUP BY d.message_id
+), timed AS (
+    SELECT theirs.due_id, theirs.message_id,
+           CASE WHEN theirs.status = 'reserved' THEN theirs.reserved_at
+                WHEN theirs.status IN ({_LEFT}) THEN theirs.sent_at
+                ELSE tried.attempted_at END AS counts_at
+    FROM theirs LEFT JOIN tried USING (message_id)
+), others AS (
+    SELECT due_id AS message_id, list(counts_at ORDER BY message_id) AS message_times
+    FROM timed WHERE counts_at IS NOT NULL GROUP BY due_id
 )
 SELECT due.* EXCLUDE (priority),
        coalesce(failed.failures, 0) AS failures,
+       due.status = 'reserved' OR coalesce(failed.may_have_left, false) AS may_have_left,
        EXISTS (
            SELECT 1 AS one FROM raw.memberships AS b
            WHERE b.org_id = due.org_id AND b.user_id = due.user_id AND b.joined_at <= $now
@@ -64,7 +81,17 @@ SELECT due.* EXCLUDE (priority),
        EXISTS (
            SELECT 1 AS one FROM {_OPT_OUTS.full_name} AS o
            WHERE o.org_id = due.org_id AND o.user_id = due.user_id AND o.channel = $channel
+             -- Who has said since that messages are wanted can be reached again.
+             AND NOT coalesce(NOT here.opted_out AND here.updated_at > o.opted_out_at, false)
+             AND NOT coalesce(
+                 NOT anywhere.opted_out AND anywhere.updated_at > o.opted_out_at, false)
        ) AS is_channel_opted_out,
+       EXISTS (
+           SELECT 1 AS one FROM milestones.progress AS r
+           WHERE r.org_id = due.org_id AND r.user_id = due.user_id AND r.reached_at <= $now
+             AND due.occasion = 'milestone_near:' || r.milestone_id
+       ) AS is_reached,
+       try_cast(w.value AS INTEGER) <> 0 AS gamification_enabled,
        coalesce(p.timezone, f.timezone, g.timezone) AS zone,
        {_QUIET.format("start")},
        {_QUIET.format("end")},
@@ -81,6 +108,8 @@ LEFT JOIN behavior.predictions AS p
     ON p.org_id = due.org_id AND p.user_id = due.user_id AND p.as_of <= $now
 LEFT JOIN raw.profiles AS f ON f.user_id = due.user_id
 LEFT JOIN raw.organizations AS g ON g.org_id = due.org_id
+LEFT JOIN raw.org_settings AS w
+    ON w.org_id = due.org_id AND w.setting = 'gamification_enabled'
 LEFT JOIN signals.member_90d AS s ON s.org_id = due.org_id AND s.user_id = due.user_id
 ORDER BY due.status = 'reserved' DESC, due.send_at, due.priority DESC, due.message_id
 """
@@ -101,9 +130,12 @@ def due(connection: Connection, *, channel: str, now: datetime, limit: int) -> l
 
     Returns:
         Of each message what its row says of it, and `failures` (attempts that failed in a way that
-        may pass), `is_member`, `is_opted_out`, `is_erased`, `is_channel_opted_out`, `zone`,
-        `quiet_start` and `quiet_end` (both or none), `last_active_at`, and `message_times` (of the
-        member's other messages that have left, or may have).
+        may pass), `may_have_left`, `is_member`, `is_opted_out`, `is_erased`,
+        `is_channel_opted_out` (unless the member has wished for messages since), `is_reached` (of
+        a milestone that was near), `gamification_enabled` (null: the organisation does not say),
+        `zone`, `quiet_start` and `quiet_end` (both or none), `last_active_at`, and `message_times`
+        (of the member's other messages that have left, or may have: those tried last in such a way
+        too, whatever became of them).
     """
     return query(connection, _DUE, {"channel": channel, "now": now, "limit": limit}).to_dicts()
 
@@ -193,6 +225,45 @@ def change(connection: Connection, message_id: str, *, planned_at: datetime, cha
         "WHERE planned_at = $of_planned_at AND message_id = $of_message_id",
         {**changes, "of_planned_at": planned_at, "of_message_id": message_id},
     )
+
+
+def give_up(connection: Connection, message_id: str, *, planned_at: datetime, error: str) -> None:
+    """Let a message end as failed. A last attempt that nobody knows the end of lost its connection.
+
+    Args:
+        connection: to the warehouse.
+        message_id: the message.
+        planned_at: of the message.
+        error: why.
+    """
+    whose = {"planned_at": planned_at, "message_id": message_id}
+    with transaction(connection):
+        # So whoever looks at attempts finds when it may have left.
+        connection.execute(
+            f"""INSERT INTO {_DELIVERIES.full_name}
+                    (message_id, attempt, channel, attempted_at, outcome, error)
+                SELECT m.message_id, m.attempts, m.channel, m.reserved_at, 'connection_lost', $error
+                FROM {_MESSAGES.full_name} AS m
+                ANTI JOIN {_DELIVERIES.full_name} AS d
+                    ON d.message_id = m.message_id AND d.attempt = m.attempts
+                WHERE m.planned_at = $planned_at AND m.message_id = $message_id
+                  AND m.status = 'reserved' AND m.reserved_at IS NOT NULL""",
+            {**whose, "error": error},
+        )
+        changes = {"status": "failed", "last_error": error}
+        change(connection, message_id, planned_at=planned_at, changes=changes)
+
+
+def violations(connection: Connection, *, since: datetime) -> list[Violation]:
+    """The promises that attempts since a moment break; those before were looked at in their time.
+
+    Args:
+        connection: to the warehouse.
+        since: the moment, included.
+    """
+    rows = f"(SELECT * FROM {_DELIVERIES.full_name} WHERE attempted_at >= $since)"
+    found = connection.execute(_DELIVERIES.violations_query(rows), {"since": since}).fetchall()
+    return [Violation(*row) for row in found]
 
 
 def _keep_channel(connection: Connection, row: Row) -> None:

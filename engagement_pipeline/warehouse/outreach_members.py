@@ -33,9 +33,33 @@ _EVER = ("feature", "milestone_near")
 
 _AMONG = "outreach_among"
 _SENT = ", ".join(f"'{status}'" for status in vocabulary.SENT_STATUSES)
+_MAY_HAVE_LEFT = ", ".join(
+    f"'{outcome}'" for outcome in ("timed_out", "connection_lost", "server_error")
+)
+"""Outcomes of an attempt after which the member may have got the message all the same."""
+
+_COLUMN_OF_KIND = {
+    "message": "messages",
+    "command": "commands",
+    "callback": "callbacks",
+    "voice": "voices",
+    "document": "documents",
+    "sticker": "stickers",
+    "reaction": "reactions",
+    "inline_query": "inline_queries",
+}
+"""Where `milestones.daily` counts each kind of interaction."""
+_USED_KINDS = ", ".join(
+    f"CASE WHEN max(d.{column}) > 0 THEN '{kind}' END" for kind, column in _COLUMN_OF_KIND.items()
+)
 
 _TEMPORARY = {
-    # When each member's messages went, go or are to go.
+    # Messages with an attempt that may have reached the member, and when the last of those was.
+    "outreach_attempts": f"""
+        SELECT message_id, max(attempted_at) AS attempted_at FROM outreach.deliveries
+        WHERE outcome IN ({_MAY_HAVE_LEFT}) GROUP BY message_id""",
+    # When each member's messages went, go or are to go. What has an attempt that may have reached
+    # the member counts whatever became of it; what waits for another counts at both moments.
     "outreach_times": f"""
         SELECT org_id, user_id,
                list(counts_at ORDER BY counts_at)
@@ -49,6 +73,11 @@ _TEMPORARY = {
                         ELSE m.sent_at END AS counts_at
             FROM outreach.messages AS m
             WHERE m.cycle_id <> $cycle_id AND m.status IN ('scheduled', 'reserved', {_SENT})
+            UNION ALL
+            SELECT m.org_id, m.user_id, true, a.attempted_at
+            FROM outreach.messages AS m
+            INNER JOIN outreach_attempts AS a ON m.message_id = a.message_id
+            WHERE m.cycle_id <> $cycle_id AND m.status NOT IN ('reserved', {_SENT})
         ) WHERE counts_at > $since GROUP BY org_id, user_id""",
     "outreach_withheld_times": """
         SELECT org_id, user_id, list(send_at ORDER BY send_at) AS withheld_times
@@ -79,6 +108,14 @@ _TEMPORARY = {
         SELECT u.org_id, list(u.type ORDER BY u.users DESC, u.type) AS features
         FROM used AS u INNER JOIN members AS m ON m.org_id = u.org_id
         WHERE u.users >= {FEATURE_SHARE} * m.members GROUP BY u.org_id""",
+    # What members ever used, as far as days are counted: `top_types` names the commonest alone.
+    "outreach_used": f"""
+        SELECT d.org_id, d.user_id, list_filter([{_USED_KINDS}], lambda x: x IS NOT NULL) AS kinds
+        FROM milestones.daily AS d
+        SEMI JOIN behavior.patterns AS h
+            ON h.org_id = d.org_id AND h.user_id = d.user_id AND h.top_types IS NOT NULL
+            AND h.as_of <= $now AND h.as_of >= $fresh_since
+        WHERE d.day <= CAST($now + to_hours(14) AS DATE) GROUP BY d.org_id, d.user_id""",
     "outreach_wishes": """
         SELECT user_id, org_id, bool_or(opted_out) AS opted_out,
                max([quiet_start, quiet_end])
@@ -86,9 +123,13 @@ _TEMPORARY = {
         FROM raw.preferences WHERE updated_at <= $now GROUP BY user_id, org_id""",
     "outreach_erased": """
         SELECT DISTINCT user_id FROM raw.erasure_requests WHERE requested_at <= $now""",
+    # Who says later on that messages are wanted is reached for again.
     "outreach_unreachable": """
-        SELECT DISTINCT org_id, user_id FROM outreach.channel_opt_outs
-        WHERE channel = $channel AND opted_out_at <= $now""",
+        SELECT DISTINCT c.org_id, c.user_id FROM outreach.channel_opt_outs AS c
+        ANTI JOIN raw.preferences AS p
+            ON p.user_id = c.user_id AND (p.org_id IS NULL OR p.org_id = c.org_id)
+            AND NOT p.opted_out AND p.updated_at > c.opted_out_at AND p.updated_at <= $now
+        WHERE c.channel = $channel AND c.opted_out_at <= $now""",
 }
 """What is read once for all slices: temporary table -> its query."""
 
@@ -119,6 +160,7 @@ SELECT m.part, m.org_id, m.org_name, m.user_id, p.display_name,
        c.topic.id AS topic_id, c.topic.title AS topic,
        CASE WHEN h.as_of >= $fresh_since AND h.top_types IS NOT NULL THEN list_filter(
            f.features, lambda x: NOT list_contains(string_split(h.top_types, ','), x)
+               AND NOT list_contains(coalesce(k.kinds, []), x)
        )[1] END AS feature
 FROM members AS m
 LEFT JOIN raw.profiles AS p ON p.user_id = m.user_id
@@ -129,6 +171,7 @@ LEFT JOIN behavior.predictions AS b
 LEFT JOIN behavior.patterns AS h
     ON h.org_id = m.org_id AND h.user_id = m.user_id AND h.as_of <= $now
 LEFT JOIN outreach_features AS f ON f.org_id = m.org_id
+LEFT JOIN outreach_used AS k ON k.org_id = m.org_id AND k.user_id = m.user_id
 LEFT JOIN outreach_wishes AS own ON own.user_id = m.user_id AND own.org_id = m.org_id
 LEFT JOIN outreach_wishes AS every ON every.user_id = m.user_id AND every.org_id IS NULL
 LEFT JOIN outreach_erased AS e ON e.user_id = m.user_id
@@ -142,7 +185,10 @@ SELECT {part} m.org_id, m.user_id, m.milestone_id, c.name, c.metric, m.share, m.
        m.celebrated_at
 FROM milestones.progress AS m
 INNER JOIN milestones.catalogue AS c ON c.milestone_id = m.milestone_id
-WHERE m.as_of <= $now AND m.celebrated_at IS NULL AND {wanted} AND {whose}"""
+LEFT JOIN raw.org_settings AS g
+    ON g.org_id = m.org_id AND g.setting = 'gamification_enabled'
+WHERE m.as_of <= $now AND m.celebrated_at IS NULL AND {wanted} AND {whose}
+  AND coalesce(try_cast(g.value AS INTEGER), $gamification_enabled) <> 0"""
 _REACHED = "m.reached_at > $reached_since"
 _REACHED_OR_NEAR = f"({_REACHED} OR (m.reached_at IS NULL AND m.share > 0.5))"
 """More than is wanted, so that what is near is decided in `outreach` alone."""
@@ -156,8 +202,9 @@ _MAY_COME_AGAIN = (
 )
 _OCCASIONS = f"""
 SELECT {_PART} m.org_id, m.user_id, m.outreach_type, m.occasion,
-       m.status = 'cancelled' AS is_cancelled
+       m.status = 'cancelled' AND a.message_id IS NULL AS is_cancelled
 FROM outreach.messages AS m
+LEFT JOIN outreach_attempts AS a ON a.message_id = m.message_id
 WHERE m.cycle_id <> $cycle_id AND {_MAY_COME_AGAIN} AND {{whose}}
 UNION ALL
 SELECT {_PART} m.org_id, m.user_id, m.outreach_type, m.occasion, false
@@ -185,6 +232,7 @@ class Reading:
         channel: how messages are to leave.
         caps_reach: how far from a message others still count against it.
         fresh_for: how old what is predicted and described of members may be to be gone by.
+        gamification_enabled: whether milestones count where an organisation does not say, 0 or 1.
     """
 
     now: datetime
@@ -192,6 +240,7 @@ class Reading:
     channel: str
     caps_reach: timedelta
     fresh_for: timedelta
+    gamification_enabled: int
 
 
 @dataclass(frozen=True)
@@ -202,14 +251,14 @@ class MemberSlice:
         members: one row a current member: `org_id`, `user_id`, `org_name`, `display_name`,
             `zone`, `created_at`, `last_active_at`, `is_opted_out`, `is_erased`, `is_unreachable`
             (by the channel), `quiet_start` and `quiet_end` (`HH:MM`, both or neither),
-            `message_times` (of what was reserved or sent), `planned_times` and `withheld_times`
-            (lists of instants, or null), `churn_probability`, `churn_model`, `mood_now`,
-            `best_hour`, `is_declining`, `topic_id`, `topic`, `feature`.
+            `message_times` (of what was reserved or sent, or may have been), `planned_times` and
+            `withheld_times` (lists of instants, or null), `churn_probability`, `churn_model`,
+            `mood_now`, `best_hour`, `is_declining`, `topic_id`, `topic`, `feature`.
         milestones: of these members: `org_id`, `user_id`, `milestone_id`, `name`, `metric`,
             `share`, `reached_at`, `celebrated_at`, of those that are near, or were reached of late
             and are not celebrated.
         occasions: of these members' messages: `org_id`, `user_id`, `outreach_type`, `occasion`,
-            and `is_cancelled`; a row a message.
+            and `is_cancelled` (and surely never reached the member); a row a message.
     """
 
     members: pl.DataFrame
@@ -239,10 +288,17 @@ def slices(
     yield from _sliced(connection, reading, whose, named, _parts(total, slice_members))
 
 
-def reached_milestones(connection: Connection, *, now: datetime) -> pl.DataFrame:
+def reached_milestones(
+    connection: Connection, *, now: datetime, gamification_enabled: int
+) -> pl.DataFrame:
     """The milestones reached of late and not celebrated, of whomever; see `MemberSlice`."""
     reached = _MILESTONES.format(part="", wanted=_REACHED, whose="true")
-    return query(connection, reached, {"now": now, "reached_since": now - _REACHED_FOR})
+    values = {
+        "now": now,
+        "reached_since": now - _REACHED_FOR,
+        "gamification_enabled": gamification_enabled,
+    }
+    return query(connection, reached, values)
 
 
 def slices_of(
@@ -325,6 +381,7 @@ def _prepare(
         "fresh_since": now - reading.fresh_for,
         "used_since": now - _USED_FOR,
         "reached_since": now - _REACHED_FOR,
+        "gamification_enabled": reading.gamification_enabled,
         **named,
     }
     sliced = {table: q.format(whose=whose, parts=parts) for table, q in _SLICED.items()}

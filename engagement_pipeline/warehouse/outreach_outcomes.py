@@ -24,6 +24,12 @@ _SIGNALS = contract("loops.signals")
 _FOUND = "found_outcomes"
 _SENT = ", ".join(f"'{status}'" for status in SENT_STATUSES)
 
+_MARK_RESPONDED = f"""UPDATE {_MESSAGES.full_name} AS m
+    SET status = 'responded', responded_at = f.responded_at
+    FROM {_FOUND} AS f
+    WHERE m.message_id = f.message_id AND f.responded_at IS NOT NULL AND m.status IN ({_SENT})
+      AND (m.status <> 'responded' OR m.responded_at IS DISTINCT FROM f.responded_at)"""
+
 # What counts as activity is what `signals.activity` counts, to the letter; a notification that
 # names no organisation speaks for the oldest membership that held when it was read.
 _ACTIVITY = f"""attended AS (
@@ -161,15 +167,28 @@ def write_outcomes(connection: Connection, outcomes: pl.DataFrame) -> int:
             f"INSERT INTO {_OUTCOMES.full_name} BY NAME SELECT {names} FROM {_FOUND} AS f "
             f"ANTI JOIN {_OUTCOMES.full_name} AS o ON f.message_id = o.message_id"
         ).fetchall()[0][0]
-        connection.execute(
-            f"""UPDATE {_MESSAGES.full_name} AS m
-                SET status = 'responded', responded_at = f.responded_at
-                FROM {_FOUND} AS f
-                WHERE m.message_id = f.message_id AND f.is_response AND m.status IN ({_SENT})
-                  AND (m.status <> 'responded' OR m.responded_at IS DISTINCT FROM f.responded_at)"""
-        )
+        connection.execute(_MARK_RESPONDED)
         connection.execute(f"DROP TABLE {_FOUND}")
     return int(written)
+
+
+def mark_responded(connection: Connection, responses: pl.DataFrame) -> int:
+    """Mark messages that were sent as answered; gives how many were changed.
+
+    Args:
+        connection: to the warehouse.
+        responses: `message_id` and `responded_at`, one row a message.
+    """
+    if responses.is_empty():
+        return 0
+    with transaction(connection):
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {_FOUND} (message_id VARCHAR, responded_at TIMESTAMPTZ)"
+        )
+        append(connection, _FOUND, responses.select("message_id", "responded_at"))
+        marked = connection.execute(_MARK_RESPONDED).fetchall()[0][0]
+        connection.execute(f"DROP TABLE {_FOUND}")
+    return int(marked)
 
 
 def mark_received(connection: Connection, *, until: datetime) -> tuple[int, int]:
@@ -218,7 +237,9 @@ def outcomes_without_signal(
 ) -> pl.DataFrame:
     """Outcomes that no loop signal tells of yet, of messages sent after `since`.
 
-    Only what was known at `as_of`: a response that had come, a silence that was over.
+    Only what was over at `as_of`. Responses and silences alike are of the moment when the time to
+    respond was over: if responses were of when they came, those who answer at once would count
+    before those who are silent, at any moment that is learned for.
 
     Returns:
         `org_id`, `user_id`, `outreach_type`, `template_id`, `kind`, `value` (its effectiveness),
@@ -229,7 +250,7 @@ def outcomes_without_signal(
         f"""WITH told AS (
                 SELECT org_id, user_id, outreach_type, template_id, effectiveness AS value,
                        CASE WHEN is_response THEN 'RESPONSE' ELSE 'SILENCE' END AS kind,
-                       coalesce(responded_at, sent_at + $within) AS occurred_at,
+                       sent_at + $within AS occurred_at,
                        message_id AS source_key
                 FROM {_OUTCOMES.full_name} WHERE sent_at > $since
             )

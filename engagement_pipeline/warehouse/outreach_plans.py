@@ -5,7 +5,7 @@ being planned. What becomes of a message after that belongs to `outreach_ledger`
 """
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -53,8 +53,15 @@ def posteriors(connection: Connection, *, as_of: datetime) -> pl.DataFrame:
     ).cast(_POSTERIORS.polars_schema)
 
 
-def begin(connection: Connection, cycle_id: str, as_of: datetime, org_ids: Sequence[str]) -> None:
-    """Take away what this cycle decided and counted when it was computed before.
+def begin(
+    connection: Connection,
+    cycle_id: str,
+    as_of: datetime,
+    org_ids: Sequence[str],
+    *,
+    kept_for: timedelta,
+) -> None:
+    """Take away what this cycle decided and counted when it was computed before, and old decisions.
 
     Its messages stay. A cycle without counts is one that did not come to its end.
 
@@ -63,6 +70,7 @@ def begin(connection: Connection, cycle_id: str, as_of: datetime, org_ids: Seque
         cycle_id: the cycle.
         as_of: its moment.
         org_ids: the organisations that are decided on; none: all.
+        kept_for: how old decisions may be at its moment to stay.
     """
     theirs, named = _whose(cycle_id, org_ids)
     with transaction(connection):
@@ -72,6 +80,10 @@ def begin(connection: Connection, cycle_id: str, as_of: datetime, org_ids: Seque
                 f"DELETE FROM {table.full_name} WHERE {table.time_column} = $as_of AND {theirs}",
                 {**named, "as_of": as_of},
             )
+        connection.execute(
+            f"DELETE FROM {DECISIONS.full_name} WHERE decided_at < $before",
+            {"before": as_of - kept_for},
+        )
 
 
 def add(

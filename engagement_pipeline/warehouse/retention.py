@@ -5,7 +5,7 @@ setting; what has to be done before, and Dagster's own records of runs, belong t
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from engagement_pipeline.contracts import contract
@@ -15,6 +15,17 @@ INTERACTIONS = contract("raw.interactions")
 SCORED = contract("behavior.interactions_scored")
 REJECTS = contract("raw.rejects")
 DECISIONS = contract("outreach.decisions")
+MESSAGES = contract("outreach.messages")
+DELIVERIES = contract("outreach.deliveries")
+WITHHELD = contract("outreach.withheld")
+OUTCOMES = contract("outreach.outcomes")
+
+OCCASIONS_KEPT_FOR = timedelta(days=366)
+"""So long what used up an occasion stays at least: `outreach_members` looks back as far. The caps
+reach 365 days at most, and so do loops, which learn from outcomes."""
+
+KEPT_FOR_EVER = ("feature", "milestone_near")
+"""Triggers of occasions that never come again."""
 
 _TEXT = "text"
 # The values that a row was quarantined for have to be told from each other as before, and the row
@@ -26,6 +37,17 @@ _KEPT = ", ".join(
 )
 
 
+def unscored_interactions(connection: Connection, *, before: datetime) -> int:
+    """How many interactions sent before a moment were never scored: they count for nothing yet."""
+    rows = connection.execute(
+        f"""SELECT count(*) FROM {INTERACTIONS.full_name} AS r
+            ANTI JOIN {SCORED.full_name} AS s ON r.interaction_id = s.interaction_id
+            WHERE r.sent_at < $before""",
+        {"before": before},
+    ).fetchall()
+    return int(rows[0][0])
+
+
 def remove_interactions(
     connection: Connection, *, before: datetime, as_of: datetime
 ) -> dict[str, int]:
@@ -34,6 +56,8 @@ def remove_interactions(
     The last one of each member by `as_of` stays, without its text: by it the member's last
     activity is known, and so the level. Of two sent at once the greater id is the last. What was
     kept out of the table loses its text as well, once it has been there since before `before`.
+
+    What was never scored goes unseen: ask `unscored_interactions` first.
 
     Args:
         connection: to the warehouse, in no transaction.
@@ -68,6 +92,60 @@ def remove_interactions(
             REJECTS.full_name: _blank_rejects(connection, before),
         }
     return {**removed, **{f"{table} without text": rows for table, rows in blanked.items()}}
+
+
+def remove_outreach(connection: Connection, *, before: datetime, as_of: datetime) -> dict[str, int]:
+    """Remove what is known of old messages, all at once, but for the ledger itself.
+
+    Messages planned before `before` lose their texts, in which members are called by name. Those
+    keep them that may still be sent: whatever is in hand, and what is to be sent since. What is
+    scheduled for earlier is too late, and whoever delivers gives it up.
+
+    What was withheld, attempts to send messages, and what came of them go once they are older than
+    `before`, and than `OCCASIONS_KEPT_FOR`: a message that was cancelled used up its occasion if an
+    attempt may have reached the member. So of `KEPT_FOR_EVER` what was withheld and attempts stay.
+
+    Args:
+        connection: to the warehouse, in no transaction.
+        before: what is older goes; what was planned or sent right then stays.
+        as_of: the moment that is cleaned up for.
+
+    Returns:
+        As `remove_interactions`.
+    """
+    is_over = (
+        "planned_at < $before AND status <> 'reserved' "
+        "AND (status <> 'scheduled' OR send_at < $before)"
+    )
+    comes_again = "trigger NOT IN (SELECT unnest($for_ever))"
+    long_ago = {"before": min(before, as_of - OCCASIONS_KEPT_FOR)}
+    occasions = {**long_ago, "for_ever": list(KEPT_FOR_EVER)}
+    with transaction(connection):
+        return {
+            DELIVERIES.full_name: _changed(
+                connection,
+                f"""DELETE FROM {DELIVERIES.full_name}
+                    WHERE attempted_at < $before AND message_id IN (
+                        SELECT message_id FROM {MESSAGES.full_name}
+                        WHERE {is_over} AND {comes_again}
+                    )""",
+                occasions,
+            ),
+            WITHHELD.full_name: _changed(
+                connection,
+                f"DELETE FROM {WITHHELD.full_name} WHERE planned_at < $before AND {comes_again}",
+                occasions,
+            ),
+            OUTCOMES.full_name: _changed(
+                connection, f"DELETE FROM {OUTCOMES.full_name} WHERE sent_at < $before", long_ago
+            ),
+            f"{MESSAGES.full_name} without text": _changed(
+                connection,
+                f"""UPDATE {MESSAGES.full_name} SET {_TEXT} = ''
+                    WHERE {is_over} AND {_TEXT} <> ''""",
+                {"before": before},
+            ),
+        }
 
 
 def remove_decisions(connection: Connection, *, before: datetime) -> dict[str, int]:

@@ -12,6 +12,7 @@ from dagster import DagsterRunStatus
 
 from engagement_pipeline.contracts import contract
 from engagement_pipeline.defs import cleanup as job
+from engagement_pipeline.defs.interaction_scoring import score_new_interactions
 from engagement_pipeline.defs.milestones import count_days
 from engagement_pipeline.defs.partitions import ORGS
 from engagement_pipeline.defs.resources import PipelineResource
@@ -155,8 +156,9 @@ def test_signals_patterns_predictions_and_days_are_the_same_after_old_interactio
 
 
 def test_decisions_go_by_their_own_age_and_the_file_is_measured_before_and_after(
-    home: Settings,
+    home: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("ENGAGEMENT_DECISION_RETENTION_DAYS", "90")
     decided = {"org_id": "choir", "eligible": False, "reason": "active", "is_target": False}
     rows = [
         {"cycle_id": f"c{age}", "user_id": "keen", "decided_at": AS_OF - age * DAY, **decided}
@@ -174,6 +176,51 @@ def test_decisions_go_by_their_own_age_and_the_file_is_measured_before_and_after
     size = home.warehouse_path.stat().st_size / 1_000_000
     assert told["warehouse_mb_after"] == pytest.approx(size)
     assert told["warehouse_mb_before"] > 0
+
+
+def test_texts_of_old_messages_and_what_was_kept_beside_them_go_with_the_interactions(
+    home: Settings,
+) -> None:
+    at = {age: AS_OF - age * DAY for age in (364, 366, 367)}
+    known = {
+        "org_id": "choir",
+        "user_id": "keen",
+        "engine": "engagement",
+        "cycle_id": "c",
+        "outreach_type": "re_engagement",
+        "trigger": "absent",
+        "tries": 0,
+        "priority": 0.5,
+    }
+    planned = [
+        {"message_id": f"m{age}", "occasion": f"o{age}", "planned_at": a, "send_at": a, **known}
+        for age, a in at.items()
+    ]
+    said = {
+        "tone": "warm",
+        "template_id": "t",
+        "is_rewritten": False,
+        "propensity": 1.0,
+        "channel": "log",
+        "status": "sent",
+        "attempts": 1,
+        "text": "Hey Ada!",
+    }
+    with Warehouse.of(home).open() as connection:
+        for table, rows in (
+            ("outreach.messages", [row | said for row in planned]),
+            ("outreach.withheld", planned),
+        ):
+            schema = contract(table).polars_schema
+            append(connection, table, pl.DataFrame(rows, schema=schema))
+    told = _told(_clean(home))
+    assert told["removed: outreach.messages without text"] == 2
+    assert told["removed: outreach.withheld"] == 1
+    assert stored(home, "SELECT message_id, text FROM outreach.messages ORDER BY 1") == [
+        ("m364", "Hey Ada!"),
+        ("m366", ""),
+        ("m367", ""),
+    ]
 
 
 def test_files_that_are_over_are_removed(home: Settings) -> None:
@@ -197,6 +244,7 @@ def _broken(*_: object, **__: object) -> None:
     ("module", "name", "part"),
     [
         (job, "count_days", "interactions"),
+        (retention, "remove_outreach", "messages"),
         (retention, "remove_decisions", "decisions"),
         (job, "superfluous_runs", "runs"),
         (retention, "compact", "warehouse"),
@@ -212,6 +260,7 @@ def test_a_part_that_fails_is_named_and_stops_no_other(
     told = {what.removeprefix("removed: ") for what in _told(done) if what.startswith("removed")}
     parts = {
         "interactions": "raw.interactions",
+        "messages": "outreach.withheld",
         "decisions": "outreach.decisions",
         "runs": "dagster runs",
         "files": "leftovers",
@@ -230,6 +279,48 @@ def test_where_days_cannot_be_counted_no_interaction_goes_and_nothing_is_frozen(
     assert not _clean(home).success
     assert tables(home.warehouse_path, "raw")["raw.interactions"].equals(before)
     assert stored(home, "SELECT count(*) FROM milestones.retention") == [(0,)]
+
+
+# One that is to go, one that stays without its text, and one of a day that is frozen in some zone.
+@pytest.mark.parametrize("unscored", ["keen:700", "quiet:400", "keen:364"])
+def test_where_an_interaction_was_never_scored_none_goes_and_nothing_is_frozen(
+    home: Settings, unscored: str
+) -> None:
+    with Warehouse.of(home).open() as connection:
+        connection.execute(
+            "DELETE FROM behavior.interactions_scored WHERE interaction_id = ?",
+            [f"choir:{unscored}"],
+        )
+    before = tables(home.warehouse_path, "raw", "behavior")
+    done = _clean(home)
+    assert not done.success
+    why = _why(done)
+    assert why.startswith("not all was cleaned up: interactions: UnscoredInteractionsError: ")
+    assert "found 1 that were not" in why
+    assert "`analyze_patterns`" in why
+    after = tables(home.warehouse_path, "raw", "behavior")
+    assert all(frame.equals(before[name]) for name, frame in after.items())
+    assert stored(home, "SELECT count(*) FROM milestones.retention") == [(0,)]
+    # Everything else goes on.
+    told = _told(done)
+    assert {"removed: outreach.decisions", "removed: dagster runs", "removed: leftovers"} <= {*told}
+    assert "removed: raw.interactions" not in told
+
+
+def test_once_all_interactions_are_scored_the_old_ones_go_and_count_for_their_days(
+    home: Settings,
+) -> None:
+    days = _days(home)
+    with Warehouse.of(home).open() as connection:
+        connection.execute("DELETE FROM behavior.interactions_scored")
+    assert not _clean(home).success
+    with Warehouse.of(home).open() as connection:
+        score_new_interactions(connection, home, as_of=AS_OF)
+    assert _clean(home).success
+    assert _days(home).equals(days)
+    assert stored(home, "SELECT count(*) FROM raw.interactions WHERE text IS NULL") == [
+        (len(ORG_IDS),)
+    ]
 
 
 def test_nothing_is_cleaned_up_for_a_moment_to_come(home: Settings) -> None:

@@ -60,9 +60,17 @@ def test_facts_are_what_plain_loops_find_in_the_tables() -> None:
     found = stored.due(_in_memory(world), channel="webhook", now=NOW, limit=10_000)
     expected = _plain_due(world, NOW, "webhook")
     assert len(expected) > 60
-    for fact in ("is_member", "is_opted_out", "is_erased", "is_channel_opted_out"):
+    for fact in (
+        "is_member",
+        "is_opted_out",
+        "is_erased",
+        "is_channel_opted_out",
+        "may_have_left",
+        "is_reached",
+    ):
         assert {row[fact] for row in expected} == {True, False}, fact
-    for fact in ("zone", "quiet_start", "last_active_at", "message_times", "failures"):
+    some = ("zone", "quiet_start", "last_active_at", "message_times", "failures")
+    for fact in (*some, "gamification_enabled"):
         assert len({repr(row[fact]) for row in expected}) > 1, fact
     assert found == expected
 
@@ -144,11 +152,31 @@ def _random_world(dice: random.Random) -> dict[str, list[Row]]:
                 "org_id": org,
                 "user_id": user,
                 "channel": dice.choice(vocabulary.CHANNELS),
-                "opted_out_at": NOW,
+                "opted_out_at": NOW - _DAY,
                 "message_id": "m",
             }
             for org, user in members
-            if dice.random() < 0.3
+            if dice.random() < 0.6
+        ],
+        "raw.org_settings": [
+            {"org_id": org, "setting": setting, "value": value}
+            for org, value in (("choir", "0"), ("garden", "1"))
+            for setting in ("gamification_enabled", "active_days_high")
+        ],
+        "milestones.progress": [
+            {
+                "org_id": org,
+                "user_id": user,
+                "milestone_id": f"goal-{number}",
+                "as_of": NOW,
+                "current": 1,
+                "target": 2,
+                "share": 0.5,
+                "velocity_per_day": 0.0,
+                "reached_at": near(1) if dice.random() < 0.8 else None,
+            }
+            for org, user in members
+            for number in range(2)
         ],
     }
     predictions = contract("behavior.predictions")
@@ -173,7 +201,7 @@ def _random_world(dice: random.Random) -> dict[str, list[Row]]:
             "message_id": row["message_id"],
             "attempt": attempt,
             "channel": "webhook",
-            "attempted_at": NOW,
+            "attempted_at": NOW - timedelta(hours=dice.randrange(50)),
             "outcome": dice.choice(vocabulary.ATTEMPT_OUTCOMES),
         }
         for row in world["outreach.messages"]
@@ -190,6 +218,7 @@ def _random_message(dice: random.Random, number: int, org: str, user: str) -> Ro
         org_id=org,
         user_id=user,
         status=status,
+        occasion=dice.choice(("milestone_near:goal-0", "milestone_near:goal-1", "absent:5d")),
         channel=dice.choice(vocabulary.CHANNELS),
         send_at=NOW + timedelta(hours=dice.randrange(-3, 2)),
         priority=dice.choice((0.5, 0.9)),
@@ -208,6 +237,21 @@ def _plain_due(world: dict[str, list[Row]], now: datetime, channel: str) -> list
             if all(row.get(name) == value for name, value in keys.items())
         ]
         return found[0] if found else None
+
+    def doubtful(message: Row) -> list[datetime]:
+        return [
+            delivery["attempted_at"]
+            for delivery in world["outreach.deliveries"]
+            if delivery["message_id"] == message["message_id"]
+            and delivery["outcome"] in ("server_error", "timed_out", "connection_lost")
+        ]
+
+    def counts_at(message: Row) -> datetime | None:
+        if message["status"] == "reserved":
+            return message["reserved_at"]
+        if message["status"] in vocabulary.SENT_STATUSES:
+            return message["sent_at"]
+        return max(doubtful(message), default=None)
 
     def known(row: Row | None, at: str) -> Row | None:
         return row if row is not None and row[at] <= now else None
@@ -239,9 +283,23 @@ def _plain_due(world: dict[str, list[Row]], now: datetime, channel: str) -> list
         assert last is not None
         erased = first("raw.erasure_requests", user_id=user)
         names = ("message_id", "org_id", "user_id", "outreach_type", "trigger", "template_id")
+        more = ("text", "planned_at", "send_at", "status", "occasion", "reserved_at")
+        gone = first("outreach.channel_opt_outs", org_id=org, user_id=user, channel=channel)
+        reached = [
+            goal
+            for goal in world["milestones.progress"]
+            if (goal["org_id"], goal["user_id"]) == (org, user)
+            and row["occasion"] == f"milestone_near:{goal['milestone_id']}"
+            and goal["reached_at"] is not None
+            and goal["reached_at"] <= now
+        ]
+        games = first("raw.org_settings", org_id=org, setting="gamification_enabled")
         found.append(
             {
-                **{name: row[name] for name in (*names, "text", "planned_at", "send_at", "status")},
+                **{name: row[name] for name in (*names, *more)},
+                "may_have_left": row["status"] == "reserved" or bool(doubtful(row)),
+                "is_reached": bool(reached),
+                "gamification_enabled": games["value"] == "1" if games else None,
                 "failures": sum(
                     delivery["message_id"] == row["message_id"]
                     and delivery["outcome"]
@@ -254,10 +312,11 @@ def _plain_due(world: dict[str, list[Row]], now: datetime, channel: str) -> list
                 and (member["left_at"] is None or member["left_at"] > now),
                 "is_opted_out": any(wish["opted_out"] for wish in wishes),
                 "is_erased": known(erased, "requested_at") is not None,
-                "is_channel_opted_out": first(
-                    "outreach.channel_opt_outs", org_id=org, user_id=user, channel=channel
-                )
-                is not None,
+                "is_channel_opted_out": gone is not None
+                and not any(
+                    not wish["opted_out"] and wish["updated_at"] > gone["opted_out_at"]
+                    for wish in wishes
+                ),
                 "zone": zones[0] if zones else None,
                 "quiet_start": hours[0]["quiet_start"] if hours else None,
                 "quiet_end": hours[0]["quiet_end"] if hours else None,
@@ -267,13 +326,13 @@ def _plain_due(world: dict[str, list[Row]], now: datetime, channel: str) -> list
                     else None
                 ),
                 "message_times": [
-                    other["reserved_at"] if other["status"] == "reserved" else other["sent_at"]
+                    counts_at(other)
                     for other in sorted(
                         world["outreach.messages"], key=lambda other: str(other["message_id"])
                     )
                     if (other["org_id"], other["user_id"]) == (org, user)
                     and other["message_id"] != row["message_id"]
-                    and other["status"] in ("reserved", *vocabulary.SENT_STATUSES)
+                    and counts_at(other) is not None
                 ],
             }
         )
@@ -388,10 +447,17 @@ def test_a_broken_receiver_is_left_alone_by_later_runs_too(
     assert send(settings, now=NOW + timedelta(seconds=59)).attempts == 0
     trial = send(settings, now=NOW + timedelta(seconds=60))
     assert (trial.attempts, trial.stopped_by) == (1, "breaker_open")
-    healed = send(settings, now=NOW + timedelta(seconds=120))
-    assert (healed.sent, healed.breaker) == (1, Breaker())
+    # Those in whose hands it opened wait, each for a quarter of an hour.
+    waiting = rows_of(settings, "outreach.messages")[1:]
+    assert [row["status"] for row in waiting] == ["scheduled"] * 2
+    assert [row["send_at"] - NOW for row in waiting] == [
+        timedelta(minutes=15),
+        timedelta(minutes=16),
+    ]
+    healed = send(settings, now=NOW + timedelta(minutes=16))
+    assert (healed.sent, healed.breaker) == (2, Breaker())
     statuses = [row["status"] for row in rows_of(settings, "outreach.messages")]
-    assert statuses == ["failed", "failed", "sent"]
+    assert statuses == ["failed", "sent", "sent"]
     (channel,) = rows_of(settings, "outreach.channels")
     assert (channel["failures_in_a_row"], channel["opened_at"]) == (0, None)
 
@@ -452,7 +518,54 @@ def test_what_a_killed_run_had_in_hand_is_sent_first_and_late_or_not(
     report = send(settings)
     assert server.keys == [message_row(3)["message_id"], message_row(2)["message_id"]]
     assert report.cancelled == {"missed_window": 1, "recently_messaged": 1}
-    assert json.loads(server.received[0].body)["attempt"] == 3
+    assert server.received[0].headers["x-attempt"] == "3"
+
+
+def test_what_was_in_hand_for_too_long_fails_and_counts_as_of_when_it_was(
+    tmp_path: Path, server: WebhookServer
+) -> None:
+    taken_at = NOW - _DAY - timedelta(seconds=1)
+    in_hand: Row = {"status": "reserved", "attempts": 2, "reserved_at": taken_at}
+    write_due_messages(tmp_path, [message_row(1, **in_hand), message_row(2, user_id="user-1")])
+    settings = settings_for(tmp_path, server.url, message_frequency_hours=48)
+    report = send(settings)
+    assert (report.failed, report.cancelled, server.keys) == (1, {"recently_messaged": 1}, [])
+    failed, other = rows_of(settings, "outreach.messages")
+    assert (failed["status"], failed["reserved_at"]) == ("failed", taken_at)
+    (attempt,) = rows_of(settings, _DELIVERIES)
+    told = {name: attempt[name] for name in ("message_id", "attempt", "attempted_at", "outcome")}
+    assert told == {
+        "message_id": failed["message_id"],
+        "attempt": 2,
+        "attempted_at": taken_at,
+        "outcome": "connection_lost",
+    }
+    assert other["status"] == "cancelled"
+    _keeps_contracts(settings)
+
+
+def test_a_last_attempt_that_is_on_record_is_not_told_twice() -> None:
+    taken_at = NOW - 2 * _DAY
+    row = message_row(1, status="reserved", attempts=1, reserved_at=taken_at)
+    attempt = {"message_id": row["message_id"], "attempt": 1, "channel": "webhook"}
+    known = {**attempt, "attempted_at": taken_at, "outcome": "timed_out"}
+    connection = _in_memory({"outreach.messages": [row], _DELIVERIES: [known]})
+    stored.give_up(connection, row["message_id"], planned_at=row["planned_at"], error="late")
+    found = connection.execute(f"SELECT outcome FROM {_DELIVERIES}").fetchall()
+    assert found == [("timed_out",)]
+    assert stored.count_due(connection, now=NOW) == 0
+
+
+def test_only_attempts_since_a_moment_are_held_to_the_contract() -> None:
+    def attempt(number: int, at: datetime) -> Row:
+        told = {"message_id": "m", "attempt": number, "channel": "webhook", "attempted_at": at}
+        return {**told, "outcome": "no such word"}
+
+    rows = [attempt(1, NOW - timedelta(microseconds=1)), attempt(2, NOW), attempt(3, NOW + _DAY)]
+    connection = _in_memory({_DELIVERIES: rows})
+    (broken,) = stored.violations(connection, since=NOW)
+    assert (broken.column_name, broken.rows) == ("outcome", 2)
+    assert stored.violations(connection, since=NOW + 2 * _DAY) == []
 
 
 def test_quiet_hours_move_a_message_to_their_end_and_nothing_else(
@@ -482,6 +595,18 @@ def test_who_is_held_out_by_the_settings_gets_nothing(tmp_path: Path) -> None:
     assert [row["reason"] == "held_out" for row in rows_of(settings, "outreach.messages")] == list(
         drawn
     )
+
+
+@pytest.mark.parametrize(("enabled", "status"), [(0, "cancelled"), (1, "delivered")])
+def test_milestones_go_by_the_settings_where_an_organisation_does_not_say(
+    tmp_path: Path, enabled: int, status: str
+) -> None:
+    near = {"trigger": "milestone_near", "occasion": "milestone_near:goal"}
+    write_due_messages(tmp_path, [message_row(1, **near)])
+    settings = settings_for(tmp_path, gamification_enabled=enabled)
+    send(settings)
+    (row,) = rows_of(settings, "outreach.messages")
+    assert row["status"] == status
 
 
 def test_in_the_log_a_message_is_delivered_as_it_is_sent(tmp_path: Path) -> None:

@@ -1,16 +1,21 @@
 """Delivery as Dagster runs it: what is shown, and which trouble turns it red."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
+import polars as pl
 import pytest
 
+from engagement_pipeline.contracts import contract
+from engagement_pipeline.defs import delivery
 from engagement_pipeline.defs.delivery import TABLES, outreach_delivery
 from engagement_pipeline.defs.metadata import asset_key
-from engagement_pipeline.defs.resources import PipelineResource
+from engagement_pipeline.defs.resources import BadRunOptionError, PipelineResource
+from engagement_pipeline.warehouse.frames import append
 from tests.delivery_home import NOW, message_row, rows_of, settings_for, write_due_messages
 from tests.webhook_server import Fault, WebhookServer
 
@@ -41,7 +46,12 @@ def webhook(home: Path, server: WebhookServer, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("ENGAGEMENT_WEBHOOK_URL", server.url)
     monkeypatch.setenv("ENGAGEMENT_WEBHOOK_SECRET", _SECRET)
     monkeypatch.setenv("ENGAGEMENT_WEBHOOK_TIMEOUT_SECONDS", "0.2")
+    _set_clock(monkeypatch, NOW)
     return server
+
+
+def _set_clock(monkeypatch: pytest.MonkeyPatch, now: datetime) -> None:
+    monkeypatch.setattr(delivery, "_now", lambda: now)
 
 
 def _run(as_of: str = NOW.isoformat(), **config: Any) -> dg.ExecuteInProcessResult:
@@ -110,28 +120,65 @@ def test_a_run_sends_no_more_than_it_was_told_to() -> None:
     assert (told["sent"], told["left_due"], told["stopped_by"]) == (2, 1, "limit")
 
 
-def test_a_wrong_address_turns_the_check_red_and_loses_nothing(
+def test_a_moment_is_refused_where_messages_really_leave(
     home: Path, webhook: WebhookServer
 ) -> None:
-    webhook.misbehave(401)
-    result = _run()
+    with pytest.raises(BadRunOptionError, match="expected none where messages really leave") as no:
+        _run(NOW.isoformat())
+    assert f"found {NOW.isoformat()}" in str(no.value)
+    assert webhook.keys == []
+    assert {row["attempts"] for row in rows_of(settings_for(home), "outreach.messages")} == {0}
+
+
+def test_a_broken_attempt_of_another_run_is_not_this_ones_affair(home: Path) -> None:
+    old = {"message_id": "old", "attempt": 1, "channel": "log", "outcome": "no such word"}
+    told = pl.DataFrame(
+        [{**old, "attempted_at": NOW - timedelta(days=1)}],
+        schema=contract("outreach.deliveries").polars_schema,
+    )
+    with duckdb.connect(str(settings_for(home).warehouse_path)) as connection:
+        append(connection, "outreach.deliveries", told)
+    assert _check(_run()).passed
+
+
+def test_one_wrong_address_turns_the_check_red_and_holds_up_no_other(
+    home: Path, webhook: WebhookServer
+) -> None:
+    webhook.misbehave(404)
+    check = _check(_run(""))
+    assert not check.passed
+    assert check.description.startswith("1 messages met a wrong address or key, and wait: HTTP 404")
+    first, *others = rows_of(settings_for(home), "outreach.messages")
+    assert (first["status"], first["send_at"]) == ("scheduled", NOW + timedelta(minutes=15))
+    assert [row["status"] for row in others] == ["sent", "sent"]
+
+
+def test_a_wrong_address_turns_the_check_red_and_loses_nothing(
+    home: Path, webhook: WebhookServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhook.misbehave(401, times=2)
+    result = _run("")
     assert result.success
     check = _check(result)
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert "HTTP 401" in check.description
     assert "webhook_secret" in check.description
     assert _SECRET not in check.description
-    assert _metadata(result)["left_due"] == 3
+    assert "the rest waits until it is an hour late" in check.description
+    assert (_metadata(result)["put_off"], _metadata(result)["left_due"]) == (2, 1)
     assert {row["status"] for row in rows_of(settings_for(home), "outreach.messages")} == {
         "scheduled"
     }
-    assert _check(_run()).passed
+    _set_clock(monkeypatch, NOW + timedelta(minutes=15))
+    healed = _run("")
+    assert _check(healed).passed
+    assert _metadata(healed)["sent"] == 3
 
 
 @pytest.mark.usefixtures("home")
 def test_messages_that_were_given_up_turn_the_check_red(webhook: WebhookServer) -> None:
     webhook.misbehave(400, times=2)
-    check = _check(_run())
+    check = _check(_run(""))
     assert not check.passed
     assert check.description == "2 messages were given up: HTTP 400 (2)"
 
@@ -141,11 +188,13 @@ def test_an_open_breaker_turns_the_check_red_until_it_closes(
 ) -> None:
     monkeypatch.setattr("engagement_pipeline.defs.delivery.sleep", lambda _: None)
     webhook.misbehave(Fault.RESET, times=5)
-    opened = _run()
+    opened = _run("")
     assert "breaker is open since 2026-03-01 12:00:00 UTC" in _check(opened).description
     assert _metadata(opened)["breaker"] == "open"
-    waiting = _run((NOW + timedelta(seconds=30)).isoformat())
+    _set_clock(monkeypatch, NOW + timedelta(seconds=30))
+    waiting = _run("")
     assert not _check(waiting).passed
     assert _metadata(waiting)["attempts"] == 0
-    assert _check(_run((NOW + timedelta(seconds=60)).isoformat())).passed
+    _set_clock(monkeypatch, NOW + timedelta(minutes=15))
+    assert _check(_run("")).passed
     assert len(rows_of(settings_for(home), "outreach.deliveries")) == 7

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from engagement_pipeline.contracts import contract
 from engagement_pipeline.defs.outreach_occasional import (
     UnknownMemberError,
     plan_celebrations,
@@ -204,6 +205,44 @@ def test_nobody_is_decided_on_by_signals_of_another_time(
     }
 
 
+def test_who_is_active_every_day_is_active_between_two_refreshes(settings: Settings) -> None:
+    """Here every day at nine; refreshed at four, and decided on at three in the afternoon."""
+    now = NOW.replace(hour=15, minute=0)
+    world = World("choir", signals_at=now - 11 * HOUR).catalogue("first", "First Song")
+    world.member("choir", "daily", absent=19 * HOUR)
+    world.member("choir", "just-silent", absent=DAY + SECOND)
+    world.member("choir", "just-dormant", absent=3 * DAY)
+    world.member("choir", "almost-dormant", absent=3 * DAY - SECOND)
+    world.member("choir", "called", absent=5 * DAY + SECOND)
+    world.member("choir", "not-called", absent=5 * DAY)
+    world.milestone("choir", "almost-dormant", "first", share=1.0, reached_at=NOW - HOUR)
+    world.add(
+        "raw.memberships",
+        org_id="choir",
+        user_id="joined-since",
+        role="member",
+        joined_at=now - 2 * HOUR,
+    )
+    world.put(settings)
+    cycle(settings, now)
+    assert {user_id: found for (_, user_id), found in _decisions(settings).items()} == {
+        "daily": (None, None, "active"),
+        "just-silent": ("normal", "neutral", None),
+        "just-dormant": ("dormant", "playful", None),
+        "almost-dormant": ("normal", "neutral", None),
+        "called": ("dormant", "playful", None),
+        "not-called": ("dormant", "playful", None),
+        "joined-since": ("new_user", "warm", None),
+    }
+    # An occasion names the moment itself at which the member was last active.
+    last = now - 11 * HOUR - 5 * DAY - SECOND
+    assert _planned(settings) == {
+        "almost-dormant": [("milestone_reached", "milestone_reached:first")],
+        "called": [("absent", f"absent:5d:{last.isoformat()}")],
+        "joined-since": [("new_member", "welcome")],
+    }
+
+
 def test_signals_of_just_the_oldest_age_are_gone_by(settings: Settings) -> None:
     World("choir", signals_at=NOW - 48 * HOUR).member("choir", "away").put(settings)
     assert cycle(settings).stats.eligible == 1
@@ -243,7 +282,7 @@ def test_each_message_is_about_what_is_known_of_its_member(settings: Settings) -
     )
     world.put(settings)
     cycle(settings)
-    last = "2026-03-02T10:20:00+00:00"
+    last = "2026-03-02T04:20:00+00:00"
     assert _planned(settings) == {
         "leaving": [("churn", f"churn:{last}")],
         "proud": [("milestone_reached", "milestone_reached:first")],
@@ -251,7 +290,7 @@ def test_each_message_is_about_what_is_known_of_its_member(settings: Settings) -
         "less": [("declining", "declining:2026-03")],
         "sad": [("low_mood", "low_mood:2026-03")],
         "young": [("new_member", "welcome")],
-        "away": [("absent", "absent:5d:2026-02-26T10:20:00+00:00")],
+        "away": [("absent", "absent:5d:2026-02-26T04:20:00+00:00")],
         "came": [("topic", "topic:e1")],
         "curious": [("feature", "feature:voice")],
     }
@@ -279,7 +318,7 @@ def test_a_message_goes_at_the_best_hour_outside_the_quiet_hours(settings: Setti
         "tokyo": "2026-03-05T05:00:00+00:00",
         "sleeper": "2026-03-05T06:30:00+00:00",
         "own-hours": "2026-03-04T14:00:00+00:00",
-        "traveller": "2026-03-04T11:00:00+00:00",
+        "traveller": "2026-03-04T13:00:00+00:00",  # the settings' quiet hours end at eight
     }
 
 
@@ -332,6 +371,66 @@ def test_a_cancelled_message_may_have_another_and_a_failed_one_may_not(settings:
         ("missed", 1, "scheduled"),
     ]
     assert len({r["message_id"] for r in messages(settings)}) == 3
+
+
+@pytest.mark.parametrize("outcome", ["timed_out", "connection_lost", "server_error", "refused"])
+@pytest.mark.parametrize("status", ["scheduled", "cancelled", "failed"])
+def test_what_may_have_reached_a_member_counts_whatever_became_of_it(
+    settings: Settings, outcome: str, status: str
+) -> None:
+    is_doubtful = outcome != "refused"
+    world = World("choir").member("choir", "told")
+    cancelled = {"reason": "missed_window"} if status == "cancelled" else {}
+    world.message(
+        "choir",
+        "told",
+        at=NOW + 9 * DAY,
+        planned_at=NOW - 2 * DAY,
+        status=status,
+        message_id="earlier:tried",
+        outreach_type="re_engagement",
+        occasion=f"absent:5d:{(world.signals_at - 6 * DAY).isoformat()}",
+        reserved_at=None,
+        sent_at=None,
+        **cancelled,
+    )
+    for attempt, at in enumerate((NOW - 2 * DAY, NOW - 23 * HOUR)):
+        world.add(
+            "outreach.deliveries",
+            message_id="earlier:tried",
+            attempt=attempt + 1,
+            channel="webhook",
+            attempted_at=at,
+            outcome=outcome,
+        )
+    world.put(settings)
+    cycle(settings)
+    reason = "recently_messaged" if is_doubtful else None
+    assert _decisions(settings)["choir", "told"][2] == reason
+    # And once the caps allow it nothing is said of the same again, but for what was cancelled and
+    # surely did not get there.
+    cycle(settings, NOW + 2 * HOUR)
+    is_tried_again = status == "cancelled" and not is_doubtful
+    assert [row["tries"] for row in messages(settings)] == [1] * is_tried_again
+
+
+def test_decisions_are_kept_for_as_long_as_the_settings_say(settings: Settings) -> None:
+    World("choir").member("choir", "away").put(settings)
+    days = settings.decision_retention_days
+    assert days == 7
+    execute(
+        settings,
+        "INSERT INTO outreach.decisions BY NAME SELECT 'earlier' AS cycle_id, 'choir' AS org_id, "
+        "d.name AS user_id, d.decided_at, true AS eligible, 'normal' AS segment, "
+        "'neutral' AS tone, true AS is_target FROM (VALUES "
+        f"('old', TIMESTAMPTZ '{(NOW - days * DAY - SECOND).isoformat()}'), "
+        f"('kept', TIMESTAMPTZ '{(NOW - days * DAY).isoformat()}')) AS d(name, decided_at)",
+    )
+    before = everything(settings)
+    cycle(settings, is_dry_run=True)
+    assert everything(settings) == before
+    cycle(settings)
+    assert {user_id for _, user_id in _decisions(settings)} == {"kept", "away"}
 
 
 def test_a_cycle_computed_again_in_another_world_keeps_the_caps(settings: Settings) -> None:
@@ -390,6 +489,85 @@ def test_nothing_is_planned_for_whom_the_channel_does_not_reach(settings: Settin
     outcome = cycle(settings)
     assert outcome.stats.eligible == 2
     assert set(_planned(settings)) == {"by-webhook"}
+
+
+@pytest.mark.parametrize(
+    ("org_id", "given", "is_reached"),
+    [
+        ("choir", {"updated_at": NOW - DAY + SECOND}, True),
+        (None, {"updated_at": NOW}, True),
+        (None, {"updated_at": NOW - DAY}, False),
+        (None, {"updated_at": NOW + SECOND}, False),
+        ("garden", {"updated_at": NOW}, False),
+        ("garden", {"updated_at": NOW, "opted_out": True}, False),
+    ],
+)
+def test_who_wants_messages_again_is_reached_for_again(
+    settings: Settings, org_id: str | None, given: dict[str, Any], is_reached: bool
+) -> None:
+    world = World("choir", "garden").member("choir", "back")
+    world.preference("back", org_id, **given)
+    world.add(
+        "outreach.channel_opt_outs",
+        org_id="choir",
+        user_id="back",
+        channel="log",
+        opted_out_at=NOW - DAY,
+        message_id="earlier",
+    )
+    world.put(settings)
+    cycle(settings)
+    assert ("back" in _planned(settings)) is is_reached
+
+
+@pytest.mark.parametrize(
+    ("default", "own", "is_on"),
+    [(1, "0", False), (1, None, True), (0, None, False), (0, "1", True)],
+)
+def test_without_gamification_no_milestone_is_spoken_of(
+    tmp_path: Path, default: int, own: str | None, is_on: bool
+) -> None:
+    settings = outreach_settings(tmp_path / "home", gamification_enabled=default)
+    world = World("choir").catalogue("first", "First Song").catalogue("near", "Hundred Songs")
+    for user_id in ("proud", "close"):
+        world.member("choir", user_id, absent=2 * DAY)
+    world.milestone("choir", "proud", "first", share=1.0, reached_at=NOW - HOUR)
+    world.milestone("choir", "close", "near", share=0.9)
+    if own is not None:
+        world.add("raw.org_settings", org_id="choir", setting="gamification_enabled", value=own)
+    world.put(settings)
+    assert _celebrate(settings).added == is_on
+    cycle(settings)
+    found = {"proud", "close"} if is_on else set()
+    assert {row["user_id"] for row in messages(settings)} == found
+
+
+def test_who_ever_used_a_feature_is_not_told_of_it(settings: Settings) -> None:
+    world = World("choir")
+    kinds = {"messages": "message", "voices": "voice", "inline_queries": "inline_query"}
+    counts = [
+        name
+        for name in contract("milestones.daily").column_names
+        if name not in ("org_id", "user_id", "day", "mean_quality", "mean_sentiment")
+    ]
+    for column, kind in kinds.items():
+        for user_id in (f"new-to-{kind}", f"used-{kind}"):
+            world.member("choir", user_id, absent=2 * DAY)
+            others = ",".join(sorted(set(kinds.values()) - {kind}))
+            world.pattern("choir", user_id, top_types=others)
+        for user_id, used, day in (
+            (f"used-{kind}", 1, NOW - 300 * DAY),
+            (f"used-{kind}", 0, NOW - DAY),
+            (f"new-to-{kind}", 0, NOW - DAY),
+            (f"new-to-{kind}", 1, NOW + 2 * DAY),
+        ):
+            given = {**dict.fromkeys(counts, 0), column: used}
+            world.add("milestones.daily", org_id="choir", user_id=user_id, day=day.date(), **given)
+    world.put(settings)
+    cycle(settings)
+    assert _planned(settings) == {
+        f"new-to-{kind}": [("feature", f"feature:{kind}")] for kind in kinds.values()
+    }
 
 
 def test_a_feature_is_the_commonest_that_a_quarter_use_and_the_member_does_not(
@@ -572,7 +750,7 @@ def test_nothing_is_ever_planned_for_who_is_held_out_but_it_is_known_what_would_
 def test_what_is_withheld_counts_for_the_caps_as_if_it_was_sent(tmp_path: Path) -> None:
     settings = outreach_settings(tmp_path / "home", holdout_share=0.3)
     held = someone_held_out(settings, "choir")
-    World("choir").member("choir", held, absent=4 * DAY + 20 * HOUR).put(settings)
+    World("choir").member("choir", held, absent=5 * DAY + HOUR).put(settings)
     cycle(settings, NOW + 5 * HOUR)
     (first,) = rows_of(settings, "SELECT * FROM outreach.withheld")
     assert first["send_at"] == datetime.fromisoformat("2026-03-05T14:00:00Z")

@@ -615,43 +615,59 @@ def test_a_message_that_was_answered_late_counts_as_answered_and_once(home: Sett
     assert PRIOR_OUTREACHES > 1  # or the other organisations would not have heard of it
     assert [(row["alpha"], row["n"]) for row in believed if not row["n"]] == [(2, 0)] * 2
     with Warehouse.of(home).open() as connection:
-        (response, silence) = rows(connection, "FROM loops.signals ORDER BY occurred_at")
+        (response, silence) = rows(connection, "FROM loops.signals ORDER BY kind")
     assert response["subject"] == "re_engagement:back_soon"
     assert (response["user_id"], response["source_key"]) == ("keen", "message-1")
-    assert (response["occurred_at"], response["value"]) == (SENT + HOUR, pytest.approx(0.8))
+    assert (response["occurred_at"], response["value"]) == (SENT + DAY, pytest.approx(0.8))
     assert (silence["occurred_at"], silence["value"]) == (SENT + DAY, 0)
 
 
-def test_a_silence_does_not_count_whose_response_lies_before_the_window(home: Settings) -> None:
-    start = AS_OF - WINDOW
-    signal = {
-        "archetype": "ranking",
-        "org_id": "choir",
-        "subject": "re_engagement:back_soon",
-        "user_id": "keen",
-        "value": 0.0,
-        "attribution": None,
-    }
-    told = [("RESPONSE", 1, start), ("SILENCE", 1, start + HOUR), ("SILENCE", 2, start + HOUR)]
+@pytest.mark.parametrize(
+    ("taken_in", "learned_at"), [(AS_OF, AS_OF), (AS_OF + DAY, AS_OF)], ids=["fresh", "later on"]
+)
+def test_who_answers_at_once_does_not_count_before_who_is_silent(
+    home: Settings, taken_in: datetime, learned_at: datetime
+) -> None:
+    """An old template is answered by six of twenty, a new one, sent this morning, by one of ten."""
+    numbers = iter(range(100))
     with Warehouse.of(home).open() as connection:
-        put(
-            connection,
-            "loops.signals",
-            *(
-                signal
-                | {
-                    "signal_id": f"{kind}-{number}",
-                    "kind": kind,
-                    "occurred_at": at,
-                    "source_key": f"message-{number}",
-                }
-                for kind, number, at in told
-            ),
-        )
-    learn(home, AS_OF, "ranking")
+        for template, n, responses, at in (("old", 20, 6, SENT), ("new", 10, 1, AS_OF - 15 * HOUR)):
+            for place in range(n):
+                number = next(numbers)
+                user = f"{template}-{place}"
+                row = message(number, sent_at=at, user_id=user, template_id=template)
+                put(connection, "outreach.messages", row)
+                if place < responses:
+                    answer = interaction(number, at + 2 * HOUR, user_id=user)
+                    put(connection, "raw.interactions", answer)
+        took_in(connection, taken_in)
+        assert compute(connection, home, moment=taken_in).failed == {}
+        marked = rows(connection, "FROM outreach.messages WHERE status = 'responded'")
+        assert sum(row["template_id"] == "new" for row in marked) == 1
+    learn(home, learned_at, "ranking")
     with Warehouse.of(home).open() as connection:
         own = rows(connection, "FROM loops.arm_posteriors WHERE org_id = 'choir'")
-    assert [(row["alpha"], row["beta"], row["n"]) for row in own] == [(1, 2, 1)]
+    assert {row["template_id"]: (row["alpha"], row["beta"]) for row in own} == {"old": (7, 15)}
+
+
+@pytest.mark.parametrize("ticks", [0, 1])
+def test_a_response_and_a_silence_leave_the_window_together(home: Settings, ticks: int) -> None:
+    sent_at = AS_OF - WINDOW - DAY + ticks * TICK
+    with Warehouse.of(home).open() as connection:
+        for number, user in enumerate(("keen", "silent")):
+            put(connection, "outreach.messages", message(number, sent_at=sent_at, user_id=user))
+        put(connection, "raw.interactions", interaction(1, sent_at + HOUR))
+        took_in(connection, sent_at + DAY)
+        compute(connection, home, moment=sent_at + DAY)
+    learn(home, sent_at + DAY, "ranking")
+    learn(home, AS_OF, "ranking")
+    with Warehouse.of(home).open() as connection:
+        own = rows(
+            connection,
+            "SELECT * FROM loops.arm_posteriors WHERE org_id = 'choir' "
+            "ORDER BY computed_at DESC LIMIT 1",
+        )
+    assert [row["n"] for row in own if row["computed_at"] == AS_OF] == [2] * ticks
 
 
 def test_nothing_is_drawn_while_the_loops_are_off(home: Settings) -> None:

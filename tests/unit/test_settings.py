@@ -207,11 +207,15 @@ def test_messages_never_leave_in_the_clear_in_production(tmp_path: Path) -> None
     assert load_settings(home=tmp_path, webhook_url="http://127.0.0.1:9/in").webhook_url
 
 
-def test_a_webhook_needs_an_address_and_quiet_hours_both_ends(tmp_path: Path) -> None:
+def test_a_webhook_needs_an_address_and_in_production_a_secret(tmp_path: Path) -> None:
+    given = {"home": tmp_path, "outreach_channel": "webhook"}
     with pytest.raises(SettingsError, match="webhook_url: expected an address"):
-        load_settings(home=tmp_path, outreach_channel="webhook")
-    with pytest.raises(SettingsError, match="quiet_start and quiet_end: expected both"):
-        load_settings(home=tmp_path, quiet_start="22:00")
+        load_settings(**given)
+    given["webhook_url"] = "https://example.org/in"
+    with pytest.raises(SettingsError, match="webhook_secret: expected one"):
+        load_settings(**given)
+    assert load_settings(**given, webhook_secret="hush-hush").outreach_channel == "webhook"
+    assert load_settings(**given, profile="test").outreach_channel == "webhook"
 
 
 def test_production_never_writes_to_who_was_here_a_moment_ago(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ class Outgoing:
         template_id: its template.
         text: what the member reads; not shown.
         attempt: which attempt this is, from 1.
-        sent_at: when.
+        sent_at: when it leaves.
     """
 
     message_id: str

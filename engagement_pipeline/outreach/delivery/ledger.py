@@ -11,6 +11,9 @@ from typing import Protocol
 from engagement_pipeline.outreach.delivery.breaker import Breaker
 from engagement_pipeline.outreach.delivery.channels import Receipt
 
+MAY_HAVE_LEFT = frozenset({"server_error", "timed_out", "connection_lost"})
+"""Outcomes after which the member may have the message all the same."""
+
 
 @dataclass(frozen=True)
 class DueMessage:
@@ -37,6 +40,11 @@ class DueMessage:
         quiet_end: likewise.
         last_active_at: when the member was last active.
         message_times: of the member's other messages that have left, or may have.
+        occasion: what it is about, such as `absent:7d:<last active>`.
+        may_have_left: whether it is reserved, or an attempt ended in one of `MAY_HAVE_LEFT`.
+        reserved_at: when it was last taken in hand.
+        is_reached: of a milestone that was near: whether it has been reached.
+        gamification_enabled: whether the organisation wants milestones, where it says.
     """
 
     message_id: str
@@ -59,6 +67,11 @@ class DueMessage:
     quiet_end: str | None = None
     last_active_at: datetime | None = None
     message_times: Sequence[datetime] = ()
+    occasion: str = ""
+    may_have_left: bool = False
+    reserved_at: datetime | None = None
+    is_reached: bool = False
+    gamification_enabled: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +90,7 @@ class Ending:
     """What an attempt makes of its message.
 
     Attributes:
-        status: its status from now on; `reserved`: it is tried again at once.
+        status: its status from now on.
         reason: why it is cancelled, where it is.
         send_at: when it is to be sent, where that is put off.
         sent_at: when the channel took it, where it did.
@@ -123,3 +136,9 @@ class Ledger(Protocol):
 
     def cancel(self, message: DueMessage, reason: str) -> None:
         """Give a message up; `reason` is one of `vocabulary.CANCEL_REASONS`."""
+
+    def give_up(self, message: DueMessage, error: str) -> None:
+        """Let a message that may have left end as failed: its occasion is used up.
+
+        One that nobody knows the end of is put down as an attempt that lost its connection.
+        """

@@ -33,14 +33,16 @@ _WRONG_ADDRESS = {
     405: "it takes no POST there: check webhook_url",
     407: "the proxy wants to know who asks: check the machine's proxy settings",
 }
+_TOO_EARLY = (409, 425)
 _REDIRECT = "it sends us elsewhere, and redirects are not followed: check webhook_url"
 
 
 class WebhookChannel:
     """Posts messages to an address; a context manager, which keeps one connection.
 
-    Each is JSON, with the message's id as `Idempotency-Key`, and, if there is a secret, with
-    `X-Signature-256`: `sha256=` and the HMAC-SHA256 of the body (RFC 2104) in hex.
+    Each is JSON, with the message's id as `Idempotency-Key`, the number of the attempt as
+    `X-Attempt`, and, if there is a secret, with `X-Signature-256`: `sha256=` and the HMAC-SHA256 of
+    the body (RFC 2104) in hex.
 
     Args:
         url: the address.
@@ -97,7 +99,11 @@ class WebhookChannel:
 
     async def _post(self, message: Outgoing) -> Receipt:
         body = body_of(message)
-        headers = {"Content-Type": "application/json", "Idempotency-Key": message.message_id}
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": message.message_id,
+            "X-Attempt": str(message.attempt),
+        }
         if self._secret:
             headers["X-Signature-256"] = signature(self._secret, body)
         request = self._client.build_request("POST", self._url, content=body, headers=headers)
@@ -116,7 +122,10 @@ class WebhookChannel:
 
 
 def body_of(message: Outgoing) -> bytes:
-    """What is posted: the message as compact JSON in ASCII."""
+    """What is posted: the message as compact JSON in ASCII, the same bytes at every attempt.
+
+    Receivers that keep a fingerprint of what came with a key refuse the key with other contents.
+    """
     return json.dumps(
         {
             "message_id": message.message_id,
@@ -125,8 +134,6 @@ def body_of(message: Outgoing) -> bytes:
             "outreach_type": message.outreach_type,
             "template_id": message.template_id,
             "text": message.text,
-            "attempt": message.attempt,
-            "sent_at": message.sent_at.astimezone(UTC).isoformat(),
         },
         separators=(",", ":"),
     ).encode("ascii")
@@ -141,7 +148,9 @@ def receipt_of(status: int, headers: Mapping[str, str], now: datetime) -> Receip
     """What an answer means.
 
     2xx is taken; 410 says that the member is gone. 3xx, 401, 403, 404, 405 and 407 are about the
-    address or the key, not about the message. 408 and 5xx may pass; other 4xx refuse the message.
+    address or the key, not about the message. 408, 409, 425 and 5xx may pass: with 409 a receiver
+    may say that it is still at work on an earlier attempt (IETF draft, The Idempotency-Key HTTP
+    Header Field, 2.7). Other 4xx refuse the message.
 
     Args:
         status: the answer's.
@@ -160,7 +169,7 @@ def receipt_of(status: int, headers: Mapping[str, str], now: datetime) -> Receip
         return Receipt("rate_limited", status, said, wait)
     if status == 408:
         return Receipt("timed_out", status, said, wait)
-    if 400 <= status < 500:
+    if 400 <= status < 500 and status not in _TOO_EARLY:
         return Receipt("refused", status, said)
     return Receipt("server_error", status, said, wait)
 

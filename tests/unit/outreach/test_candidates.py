@@ -53,6 +53,35 @@ def told(*members: Row, milestones=(), used=None) -> list[Row]:
     return found.rows(named=True)
 
 
+def known_until(*members: Row, active_until: datetime) -> list[str]:
+    """Occasions, where activity is known only up to a moment before `NOW`."""
+    rows = candidates(
+        pl.DataFrame(list(members), schema=MEMBERS_SCHEMA, orient="row"),
+        MILESTONES_SCHEMA.to_frame(),
+        now=NOW,
+        active_until=active_until,
+    )
+    return rows["occasion"].to_list()
+
+
+def test_an_absence_lasts_no_longer_than_activity_is_known() -> None:
+    last = NOW - 8 * DAY
+    occasion = f"absent:7d:{last.isoformat()}"
+    assert known_until(member(last_active_at=last), active_until=last + 7 * DAY) == [
+        occasion.replace("7d", "5d")
+    ]
+    assert known_until(member(last_active_at=last), active_until=last + 7 * DAY + MICROSECOND) == [
+        occasion
+    ]
+    # Who was never active has been absent since the account was made, and that is known at once.
+    new = member(last_active_at=None, created_at=NOW - 5 * DAY - MICROSECOND)
+    occasion = f"absent:5d:{new['created_at'].isoformat()}"
+    assert known_until(new, active_until=NOW - DAY) == [occasion]
+    gone = member(last_active_at=NOW - 366 * DAY)
+    assert known_until(gone, active_until=NOW) == []
+    assert len(known_until(gone, active_until=NOW - DAY)) == 1
+
+
 def triggers(*members: Row, milestones=(), used=None) -> list[str]:
     return [row["trigger"] for row in told(*members, milestones=milestones, used=used)]
 
@@ -174,6 +203,8 @@ def test_at_its_bound_or_without_what_it_needs_a_trigger_is_not_met(of_member):
         ({"share": 0.81}, True),
         ({"share": 0.81, "metric": "days_since_joined"}, False),
         ({"share": 1.0, "metric": "days_since_joined", "reached_at": NOW}, True),
+        ({"share": 0.9, "metric": "night_days"}, False),
+        ({"share": 1.0, "metric": "early_days", "reached_at": NOW}, False),
         ({"share": 0.9, "reached_at": NOW - 20 * DAY}, False),
         ({"share": 1.0, "reached_at": NOW}, True),
         ({"share": 1.0, "reached_at": NOW + MICROSECOND}, False),

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engagement_pipeline.contracts import vocabulary
 from engagement_pipeline.outreach.delivery.breaker import Breaker
 from engagement_pipeline.outreach.delivery.channels import LogChannel, Outgoing, Receipt
 from engagement_pipeline.outreach.delivery.gate import Rules
@@ -72,7 +71,7 @@ class MemoryLedger:
         del channel
         self._write()
         entry = self.entries[message.message_id]
-        entry.message = replace(entry.message, status="reserved")
+        entry.message = replace(entry.message, status="reserved", reserved_at=at)
         entry.attempts, entry.reserved_at = entry.attempts + 1, at
         return entry.attempts
 
@@ -107,6 +106,12 @@ class MemoryLedger:
         self._write()
         self._end(self.entries[message.message_id], reason)
 
+    def give_up(self, message: DueMessage, error: str) -> None:
+        del error
+        self._write()
+        entry = self.entries[message.message_id]
+        entry.message = replace(entry.message, status="failed")
+
     def _end(self, entry: Entry, reason: str) -> None:
         entry.message, entry.reason = replace(entry.message, status="cancelled"), reason
 
@@ -117,11 +122,10 @@ class MemoryLedger:
 
     def _known(self, entry: Entry) -> DueMessage:
         times = [
-            other.sent_at or other.reserved_at
+            other.sent_at
+            or (other.reserved_at if other.message.status == "reserved" else self._tried(other))
             for other in self.entries.values()
-            if _member(other.message) == _member(entry.message)
-            and other is not entry
-            and other.message.status in ("reserved", *vocabulary.SENT_STATUSES)
+            if _member(other.message) == _member(entry.message) and other is not entry
         ]
         passing = ("rate_limited", "server_error", "timed_out", "connection_lost")
         failures = sum(
@@ -129,7 +133,23 @@ class MemoryLedger:
             for attempt in self.attempts
             if attempt.message.message_id == entry.message.message_id
         )
-        return replace(entry.message, failures=failures, message_times=tuple(filter(None, times)))
+        message = replace(entry.message, failures=failures)
+        in_doubt = message.status == "reserved" or self._tried(entry) is not None
+        return replace(
+            message,
+            may_have_left=in_doubt,
+            message_times=(*message.message_times, *filter(None, times)),
+        )
+
+    def _tried(self, entry: Entry) -> datetime | None:
+        """When an attempt last ended in doubt."""
+        found = [
+            attempt.attempted_at
+            for attempt in self.attempts
+            if attempt.message.message_id == entry.message.message_id
+            and attempt.receipt.outcome in ("server_error", "timed_out", "connection_lost")
+        ]
+        return max(found, default=None)
 
     def statuses(self) -> list[str]:
         return [entry.message.status for entry in self.entries.values()]
@@ -288,7 +308,10 @@ def test_failures_of_earlier_runs_count() -> None:
     # The first message takes three, and the second was tried twice when the breaker opened.
     assert first.stopped_by == "breaker_open"
     assert found.ledger.statuses() == ["failed", "scheduled", "scheduled", "scheduled"]
-    found.now += timedelta(minutes=2)
+    found.now += timedelta(minutes=20)
+    for later in ("m002", "m003"):
+        entry = found.ledger.entries[later]
+        entry.message = replace(entry.message, send_at=found.now)
     second = found.run()
     assert (second.attempts, second.failed, second.stopped_by) == (1, 1, "breaker_open")
     assert found.ledger.statuses() == ["failed", "failed", "scheduled", "scheduled"]
@@ -322,17 +345,63 @@ def test_a_receiver_that_is_busy_is_not_taken_for_a_broken_one() -> None:
     assert (report.failed, report.sent, report.breaker) == (3, 1, Breaker())
 
 
-def test_a_wrong_address_ends_the_run_and_loses_nothing() -> None:
-    wrong = Receipt("misconfigured", 404, "HTTP 404: nothing is there")
-    found = world(*some(3), script=[wrong])
+WRONG = Receipt("misconfigured", 404, "HTTP 404: nothing is there")
+
+
+def test_a_wrong_address_for_two_members_ends_the_run_and_loses_nothing() -> None:
+    found = world(*some(4), script=[WRONG, WRONG])
     report = found.run()
-    assert found.ledger.statuses() == ["scheduled"] * 3
-    assert (report.stopped_by, report.error) == ("misconfigured", wrong.error)
+    assert found.ledger.statuses() == ["scheduled"] * 4
+    assert (report.stopped_by, report.error) == ("misconfigured", WRONG.error)
+    assert (report.misconfigured, report.put_off, report.left) == ({WRONG.error: 2}, 2, 2)
+    # The next run begins with others; what met it waits for a quarter of an hour.
+    assert found.run().sent == 2
     # However often: an attempt that never reached the message does not count against it.
     for _ in range(5):
-        found.channel.script = [wrong]
-        found.run()
-    assert found.run().sent == 3
+        found.now += timedelta(minutes=15)
+        found.channel.script = [WRONG, WRONG]
+        assert found.run().put_off == 2
+    found.now += timedelta(minutes=15)
+    assert found.run().sent == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "is_stopped"),
+    [
+        ([WRONG], False),
+        ([WRONG, Receipt("accepted", 200), WRONG], False),
+        ([WRONG, FAILED, WRONG], True),
+        ([WRONG, Receipt("refused", 400, "HTTP 400"), WRONG], True),
+    ],
+)
+def test_a_wrong_address_of_one_member_holds_up_no_other(
+    script: list[Receipt], is_stopped: bool
+) -> None:
+    found = world(*some(5), script=script)
+    report = found.run()
+    assert report.stopped_by == ("misconfigured" if is_stopped else None)
+    assert found.ledger.entries["m000"].message.send_at == NOW + timedelta(minutes=15)
+    assert report.left == (0 if not is_stopped else 5 - 1 - len(script[1:]) + (FAILED in script))
+
+
+def test_a_wrong_address_of_one_member_twice_does_not_speak_for_all() -> None:
+    same = {"user_id": "user-000", "org_id": "choir"}
+    found = world(message(0), message(1, **same), message(2), script=[WRONG, WRONG])
+    report = found.run()
+    assert (report.stopped_by, report.sent, report.put_off) == (None, 1, 2)
+
+
+def test_who_had_the_breaker_open_waits_and_the_next_run_begins_with_another() -> None:
+    found = world(*some(3), script=[*[FAILED] * 5])
+    assert found.run().stopped_by == "breaker_open"
+    waits = found.ledger.entries["m001"].message
+    assert (waits.status, waits.send_at) == ("scheduled", found.now + timedelta(minutes=15))
+    found.now += timedelta(minutes=1)
+    assert found.run().sent == 1
+    assert found.channel.sent[-1].message_id == "m002"
+    found.now += timedelta(minutes=15)
+    assert found.run().sent == 1
+    assert found.ledger.statuses() == ["failed", "sent", "sent"]
 
 
 def test_an_open_breaker_lets_nothing_be_touched() -> None:
@@ -351,7 +420,7 @@ def test_after_a_minute_one_trial_tells_whether_all_goes_on() -> None:
     assert found.ledger.statuses() == ["scheduled"] * 3
     found.now += 60 * _SECOND
     report = found.run()
-    assert (report.sent, report.breaker, report.stopped_by) == (3, Breaker(), None)
+    assert (report.sent, report.breaker, report.stopped_by) == (2, Breaker(), None)
 
 
 def test_channels_have_breakers_of_their_own() -> None:
@@ -407,7 +476,73 @@ def test_a_message_that_breaks_the_channel_holds_up_no_other() -> None:
 def test_a_run_begins_nothing_after_its_time() -> None:
     found = world(*some(9), script=[FAILED, Receipt("accepted"), FAILED])
     report = found.run(max_seconds=1.5)
-    assert (report.sent, report.stopped_by, report.left) == (2, "time", 7)
+    assert (report.sent, report.stopped_by, report.left) == (1, "time", 7)
+
+
+@pytest.mark.parametrize("status", ["scheduled", "reserved"])
+def test_a_run_waits_no_longer_than_its_time(status: str) -> None:
+    busy = replace(LIMITED, retry_after_seconds=40.0)
+    found = world(message(0, status=status), script=[busy])
+    report = found.run(max_seconds=30)
+    assert (report.stopped_by, report.put_off, found.slept) == ("time", 1, [])
+    waits = found.ledger.entries["m000"].message
+    # What a killed run had in hand stays there: nobody knows whether it has left.
+    assert (waits.status, waits.send_at) == (status, NOW + 40 * _SECOND)
+    found.now += 40 * _SECOND
+    assert found.run(max_seconds=30).sent == 1
+
+
+DOUBTFUL = ("server_error", "timed_out", "connection_lost")
+
+
+@pytest.mark.parametrize("outcome", DOUBTFUL)
+def test_what_may_have_left_fails_where_it_is_too_late_and_frees_no_occasion(outcome: str) -> None:
+    found = world(message(0), script=[Receipt(outcome, error="x")] * 2)
+    found.run(max_seconds=2)
+    assert found.ledger.statuses() == ["scheduled"]
+    found.now += timedelta(hours=2)
+    report = found.run()
+    assert (found.ledger.statuses(), report.failed, report.cancelled) == (["failed"], 1, {})
+
+
+def test_what_was_only_asked_to_wait_has_not_left() -> None:
+    found = world(message(0), script=[replace(LIMITED, retry_after_seconds=90)])
+    found.run()
+    found.now += timedelta(hours=2)
+    assert found.run().cancelled == {"missed_window": 1}
+
+
+@pytest.mark.parametrize("outcome", DOUBTFUL)
+@pytest.mark.parametrize("is_one_run", [True, False])
+@pytest.mark.parametrize("last", [[], [Receipt("refused", 400, "HTTP 400")]])
+def test_what_may_have_left_counts_for_others_whatever_became_of_it(
+    outcome: str, is_one_run: bool, last: list[Receipt]
+) -> None:
+    later = NOW if is_one_run else NOW + timedelta(hours=3)
+    doubtful = Receipt(outcome, error="x")
+    found = world(
+        message(0),
+        message(1, user_id="user-000", send_at=later),
+        script=[doubtful, *last] if last else [doubtful] * 3,
+    )
+    found.run()
+    found.now = max(found.now, later)
+    found.run()
+    assert found.ledger.statuses() == ["failed", "cancelled"]
+    assert found.ledger.entries["m001"].reason == "recently_messaged"
+
+
+def test_attempts_of_one_message_count_once() -> None:
+    rules = replace(RULES, policy=Policy(message_frequency_hours=0, min_gap_hours=0, daily_cap=2))
+    found = world(message(0), message(1, user_id="user-000"), script=[FAILED])
+    assert found.run(rules=rules).sent == 2
+
+
+def test_what_was_in_hand_for_more_than_a_day_fails() -> None:
+    taken_at = NOW - timedelta(hours=24, seconds=1)
+    found = world(message(0, status="reserved", reserved_at=taken_at), message(1))
+    report = found.run()
+    assert (found.ledger.statuses(), report.failed, report.sent) == (["failed", "sent"], 1, 1)
 
 
 def test_a_message_that_was_in_hand_when_a_run_was_ended_comes_first_and_late_or_not() -> None:
@@ -435,7 +570,7 @@ def test_runs_ended_anywhere_lose_no_message_and_repeat_one_at_most(
             found.run()
     found.ledger.stop_at = None
     for _ in range(30):
-        found.now += timedelta(seconds=90)
+        found.now += timedelta(minutes=16)
         found.run()
     assert set(found.ledger.statuses()) <= {"sent", "failed", "cancelled"}
     taken = Counter(found.channel.taken)

@@ -217,6 +217,37 @@ def test_where_a_text_cannot_be_shown_another_template_is_chosen() -> None:
     assert {one.template_id for one in chosen} == {"b"}
 
 
+def test_what_is_on_record_is_the_probability_of_the_choice_among_what_can_be_shown() -> None:
+    """Weighed by one over it, choices come out alike however they were drawn (Horvitz, 1952)."""
+    texts = {"a": "Hello dis{name}, all is well.", "b": "Hello there.", "c": "Good to have you."}
+    templates = Templates(
+        Template(key, "re_engagement", "warm", text) for key, text in texts.items()
+    )
+    arms = pl.DataFrame(
+        {
+            "org_id": "o",
+            "outreach_type": "re_engagement",
+            "template_id": list(texts),
+            "alpha": [5.0, 9.0, 2.0],
+            "beta": [1.0, 2.0, 4.0],
+        }
+    )
+    for known in (None, arms):
+        wording = Wording(templates, arms=known, floor=0.4, seed=1)
+        slots = (("name", "engaged"),)
+        chosen = [
+            wording.words("o", "re_engagement", "absent", "warm", slots, key=str(key))
+            for key in range(3_000)
+        ]
+        by_template = {one.template_id: one.propensity for one in chosen}
+        assert set(by_template) == {"b", "c"}
+        assert sum(by_template.values()) == pytest.approx(1)
+        assert len({(one.template_id, one.propensity) for one in chosen}) == 2
+        for name, propensity in by_template.items():
+            n = sum(one.template_id == name for one in chosen)
+            assert n / len(chosen) / propensity == pytest.approx(1, abs=0.15)
+
+
 def test_templates_are_chosen_by_what_the_organisation_itself_believes() -> None:
     fitting = catalogue().fitting("re_engagement", "playful", {"name"}, trigger="absent")
     arms = pl.DataFrame(

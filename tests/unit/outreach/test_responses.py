@@ -15,6 +15,7 @@ from engagement_pipeline.outreach.responses import (
     OUTCOMES,
     ResponseInputError,
     effectiveness,
+    first_responses,
     outcomes,
 )
 
@@ -111,7 +112,7 @@ def interaction(
     }
 
 
-def found(messages: list[Row], interactions: list[Row], until: datetime) -> list[Row]:
+def _frames(messages: list[Row], interactions: list[Row]) -> tuple[pl.DataFrame, pl.DataFrame]:
     types = OUTCOMES.polars_schema
     said = {
         "interaction_id": pl.String,
@@ -121,17 +122,26 @@ def found(messages: list[Row], interactions: list[Row], until: datetime) -> list
         "sentiment": pl.Float64,
         "is_meaningful": pl.Boolean,
     }
-    rows = outcomes(
+    return (
         pl.DataFrame(messages, schema={name: types[name] for name in MESSAGE_COLUMNS}),
         pl.DataFrame(interactions, schema={name: said[name] for name in INTERACTION_COLUMNS}),
-        known_until=until,
     )
+
+
+def found(messages: list[Row], interactions: list[Row], until: datetime) -> list[Row]:
+    rows = outcomes(*_frames(messages, interactions), known_until=until)
     assert OUTCOMES.validate(rows) is rows
     return rows.to_dicts()
 
 
-def plainly(messages: list[Row], interactions: list[Row], until: datetime) -> list[Row]:
-    """The same in loops: each interaction goes to the latest message before it, if that is near."""
+def answered(messages: list[Row], interactions: list[Row], until: datetime) -> dict[str, datetime]:
+    """Message -> when it was answered, as far as that is known."""
+    rows = first_responses(*_frames(messages, interactions), known_until=until)
+    return dict(rows.select("message_id", "responded_at").iter_rows())
+
+
+def plain_answers(messages: list[Row], interactions: list[Row], until: datetime) -> dict[str, Row]:
+    """In loops: each interaction goes to the latest message before it, if that is near."""
     answers: dict[str, Row] = {}
     said = [row for row in interactions if row["sent_at"] <= until]
     for row in sorted(said, key=lambda row: (row["sent_at"], row["interaction_id"])):
@@ -145,10 +155,16 @@ def plainly(messages: list[Row], interactions: list[Row], until: datetime) -> li
             latest = max(before, key=lambda sent: (sent["sent_at"], sent["message_id"]))
             if row["sent_at"] <= latest["sent_at"] + DAY:
                 answers.setdefault(latest["message_id"], row)
+    return answers
+
+
+def plainly(messages: list[Row], interactions: list[Row], until: datetime) -> list[Row]:
+    """`outcomes` in loops: of nothing whose time is not over."""
+    answers = plain_answers(messages, interactions, until)
     rows = []
     for sent in sorted(messages, key=lambda sent: sent["message_id"]):
         answer = answers.get(sent["message_id"])
-        if answer is None and sent["sent_at"] + DAY > until:
+        if sent["sent_at"] + DAY > until:
             continue
         minutes = None
         if answer is not None:
@@ -187,10 +203,14 @@ def test_silence_is_known_once_the_24_hours_have_passed_and_not_before():
     assert (row["is_response"], row["effectiveness"], row["response_minutes"]) == (False, 0, None)
 
 
-def test_a_response_is_known_at_once_and_nothing_is_known_before_it():
+def test_a_response_is_known_at_once_but_told_of_only_with_the_silence_of_others():
     answer = interaction(1, SENT + HOUR, sentiment=-1.0, is_meaningful=True)
-    assert found([message(1)], [answer], SENT + HOUR - TICK) == []
-    (row,) = found([message(1)], [answer], SENT + HOUR)
+    assert answered([message(1)], [answer], SENT + HOUR - TICK) == {}
+    assert answered([message(1)], [answer], SENT + HOUR) == {"message-1": SENT + HOUR}
+    sent = [message(1), message(2, user="silent")]
+    assert found(sent, [answer], SENT + DAY - TICK) == []
+    row, silence = found(sent, [answer], SENT + DAY)
+    assert (row["is_response"], silence["is_response"]) == (True, False)
     assert row["response_minutes"] == 60
     assert row["effectiveness"] == pytest.approx(0.8)
     assert row["interaction_id"] == "interaction-1"
@@ -270,6 +290,16 @@ def test_all_outcomes_are_what_plain_python_finds_whatever_the_order_of_rows(
     random.shuffle(sent)
     random.shuffle(said)
     assert found(sent, said, until) == expected
+    known = plain_answers([row for row in sent if row["sent_at"] <= until], said, until)
+    responses = {name: row["sent_at"] for name, row in known.items()}
+    assert answered(sent, said, until) == responses
+    # The young ones by themselves tell the same of themselves.
+    young = [row for row in sent if row["sent_at"] > until - DAY]
+    assert answered(young, said, until) == {
+        row["message_id"]: responses[row["message_id"]]
+        for row in young
+        if row["message_id"] in responses
+    }
 
 
 @given(some_messages, some_interactions)

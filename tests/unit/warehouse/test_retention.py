@@ -5,6 +5,7 @@ import os
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engagement_pipeline.contracts import contract
-from engagement_pipeline.warehouse import retention
+from engagement_pipeline.contracts import contract, vocabulary
+from engagement_pipeline.warehouse import outreach_members, retention
 from engagement_pipeline.warehouse.connection import Connection
 from engagement_pipeline.warehouse.frames import append, query
 from engagement_pipeline.warehouse.loading import quarantined_rows, quarantined_values
+from engagement_pipeline.warehouse.quality import violations
+from tests.outreach_home import NOW, World, close_all, connection_of, outreach_settings
 
 AS_OF = datetime(2026, 3, 1, 4, tzinfo=UTC)
 BEFORE = AS_OF - timedelta(days=365)
 RAW, SCORED = "raw.interactions", "behavior.interactions_scored"
-_TABLES = (RAW, SCORED, "raw.rejects", "raw.ingested_files", "outreach.decisions")
+MESSAGES, DELIVERIES = "outreach.messages", "outreach.deliveries"
+WITHHELD, OUTCOMES = "outreach.withheld", "outreach.outcomes"
+_OUTREACH = (MESSAGES, DELIVERIES, WITHHELD, OUTCOMES)
+_TABLES = (RAW, SCORED, "raw.rejects", "raw.ingested_files", "outreach.decisions", *_OUTREACH)
 _SCORE = {"quality": 0.5, "is_meaningful": False, "session_id": "s"}
 
 
@@ -136,6 +142,18 @@ def test_an_interaction_that_was_never_scored_takes_no_other_members_last_with_i
     assert [row["interaction_id"] for row in _rows(connection, SCORED)] == ["i001"]
 
 
+def test_only_what_is_older_and_has_no_score_of_its_own_is_unscored(
+    connection: Connection,
+) -> None:
+    late = timedelta(microseconds=1)
+    _say(connection, [_said(1, "a", "u", BEFORE - late, "hello")])
+    moments = (BEFORE - timedelta(days=99), BEFORE - late, BEFORE, AS_OF)
+    unscored = [_said(2 + n, "a", "u", at, None) for n, at in enumerate(moments)]
+    _put(connection, RAW, unscored)
+    assert retention.unscored_interactions(connection, before=BEFORE) == 2
+    assert retention.unscored_interactions(connection, before=BEFORE + late) == 3
+
+
 # --- What was kept out.
 
 
@@ -183,6 +201,195 @@ def test_what_was_kept_out_loses_its_text_and_is_still_quarantined_for_the_same(
     assert found == {"org_id": "a", "user_id": "u", "type": "postcard", "interaction_id": "x"}
     again = retention.remove_interactions(connection, before=BEFORE, as_of=AS_OF)
     assert again["raw.rejects without text"] == 0
+
+
+# --- Messages.
+
+
+def _planned(message_id: str, at: datetime, **given: Any) -> dict[str, Any]:
+    known = {
+        "message_id": message_id,
+        "org_id": "choir",
+        "user_id": "u",
+        "engine": "engagement",
+        "cycle_id": "engagement:earlier",
+        "outreach_type": "re_engagement",
+        "trigger": "absent",
+        "occasion": f"occasion:{message_id}",
+        "tries": 0,
+        "priority": 0.5,
+        "planned_at": at,
+        "send_at": at,
+    }
+    return known | given
+
+
+def _message(message_id: str, at: datetime, **given: Any) -> dict[str, Any]:
+    known = {
+        "tone": "warm",
+        "template_id": "t",
+        "is_rewritten": False,
+        "propensity": 1.0,
+        "channel": "log",
+        "status": "sent",
+        "attempts": 1,
+        "text": "Hey Ada, we miss you!",
+    }
+    return _planned(message_id, at, **known | given)
+
+
+def _delivery(message_id: str, attempt: int, at: datetime) -> dict[str, Any]:
+    return {
+        "message_id": message_id,
+        "attempt": attempt,
+        "channel": "log",
+        "attempted_at": at,
+        "outcome": "accepted",
+        "http_status": None,
+        "error": None,
+    }
+
+
+def _outcome(message_id: str, at: datetime) -> dict[str, Any]:
+    return {
+        "message_id": message_id,
+        "org_id": "choir",
+        "user_id": "u",
+        "outreach_type": "re_engagement",
+        "template_id": "t",
+        "sent_at": at,
+        "is_response": False,
+        "is_meaningful": False,
+        "effectiveness": 0.0,
+    }
+
+
+def _may_still_be_sent(row: dict[str, Any], before: datetime) -> bool:
+    return row["status"] == "reserved" or (
+        row["status"] == "scheduled" and row["send_at"] >= before
+    )
+
+
+def test_old_messages_lose_their_texts_but_for_those_that_may_still_be_sent(
+    connection: Connection,
+) -> None:
+    late = timedelta(microseconds=1)
+    moments = (BEFORE - timedelta(days=300), BEFORE - late, BEFORE, AS_OF)
+    delays = (timedelta(0), timedelta(hours=30))
+    rows = [
+        _message(f"m{number:02d}", at, status=status, send_at=at + delay)
+        for number, (status, at, delay) in enumerate(
+            product(vocabulary.MESSAGE_STATUSES, moments, delays)
+        )
+    ]
+    _put(connection, MESSAGES, rows)
+    over = {
+        row["message_id"]
+        for row in rows
+        if row["planned_at"] < BEFORE and not _may_still_be_sent(row, BEFORE)
+    }
+    assert 0 < len(over) < len(rows) / 2
+
+    counts = retention.remove_outreach(connection, before=BEFORE, as_of=AS_OF)
+    assert counts[f"{MESSAGES} without text"] == len(over)
+    left = _rows(connection, MESSAGES)
+    assert {row["message_id"] for row in left if not row["text"]} == over
+    names = [name for name in contract(MESSAGES).column_names if name != "text"]
+    assert [{n: row[n] for n in names} for row in left] == [
+        {n: row.get(n) for n in names} for row in rows
+    ]
+    assert violations(connection, contract(MESSAGES)) == []
+    again = retention.remove_outreach(connection, before=BEFORE, as_of=AS_OF)
+    assert set(again.values()) == {0}
+
+
+@pytest.mark.parametrize(("days", "at_least"), [(30, 366), (400, 400)])
+def test_an_attempt_stays_as_long_as_its_message_may_be_sent_or_counts_for_others(
+    connection: Connection, days: int, at_least: int
+) -> None:
+    bound, late = AS_OF - timedelta(days=at_least), timedelta(microseconds=1)
+    rows = [
+        _message(f"m{number}", at, status=status, trigger=trigger, send_at=at + delay)
+        for number, (status, trigger, at, delay) in enumerate(
+            product(
+                ("scheduled", "reserved", "cancelled", "delivered"),
+                ("absent", "feature", "milestone_near"),
+                (bound - late, bound),
+                (timedelta(0), timedelta(hours=30)),
+            )
+        )
+    ]
+    _put(connection, MESSAGES, rows)
+    # The first at once, the second as late as nobody expects.
+    attempts = [
+        (row, attempt, row["planned_at"] + (attempt - 1) * timedelta(days=5))
+        for row in rows
+        for attempt in (1, 2)
+    ]
+    _put(connection, DELIVERIES, [_delivery(row["message_id"], n, at) for row, n, at in attempts])
+    staying = {
+        (row["message_id"], attempt)
+        for row, attempt, at in attempts
+        if at >= bound or row["trigger"] != "absent" or _may_still_be_sent(row, bound)
+    }
+    assert len(rows) < len(staying) < len(attempts)
+    counts = retention.remove_outreach(connection, before=AS_OF - timedelta(days=days), as_of=AS_OF)
+    assert counts[DELIVERIES] == len(attempts) - len(staying)
+    left = _rows(connection, DELIVERIES)
+    assert {(row["message_id"], row["attempt"]) for row in left} == staying
+
+
+@pytest.mark.parametrize(("days", "at_least"), [(30, 366), (365, 366), (400, 400)])
+def test_what_was_withheld_and_what_came_of_messages_stays_for_a_year_at_least(
+    connection: Connection, days: int, at_least: int
+) -> None:
+    late = timedelta(microseconds=1)
+    bound = AS_OF - timedelta(days=at_least)
+    moments = {"older": bound - late, "just": bound, "newer": bound + late}
+    _put(connection, WITHHELD, [_planned(name, at) for name, at in moments.items()])
+    _put(connection, OUTCOMES, [_outcome(name, at) for name, at in moments.items()])
+    before = AS_OF - timedelta(days=days)
+    counts = retention.remove_outreach(connection, before=before, as_of=AS_OF)
+    assert (counts[WITHHELD], counts[OUTCOMES]) == (1, 1)
+    for table in (WITHHELD, OUTCOMES):
+        assert {row["message_id"] for row in _rows(connection, table)} == {"just", "newer"}
+
+
+def test_what_used_up_an_occasion_is_known_as_before(tmp_path: Path) -> None:
+    settings = outreach_settings(tmp_path)
+    world = World().member("choir", "u").member("choir", "held")
+    ages = (20, 365.9, 366, 366.1, 900)
+    for trigger, age, status in product(vocabulary.TRIGGERS, ages, ("sent", "cancelled", "lost")):
+        at, name = NOW - timedelta(days=age), f"{trigger}:{age}:{status}"
+        if status == "lost":
+            # Given up after an attempt that may have reached the member all the same.
+            world.add(DELIVERIES, **_delivery(name, 1, at) | {"outcome": "timed_out"})
+        shown = "cancelled" if status == "lost" else status
+        world.add(MESSAGES, **_message(name, at, trigger=trigger, status=shown))
+        world.add(WITHHELD, **_planned(name, at, trigger=trigger, user_id="held"))
+    reading = outreach_members.Reading(
+        now=NOW,
+        cycle_id="engagement:now",
+        channel="log",
+        caps_reach=timedelta(days=2),
+        fresh_for=timedelta(days=2),
+        gamification_enabled=1,
+    )
+    try:
+        connection = connection_of(world.put(settings))
+
+        def used_up() -> list[tuple[Any, ...]]:
+            (found,) = outreach_members.slices(connection, reading)
+            return sorted(found.occasions.select("user_id", "occasion", "is_cancelled").rows())
+
+        before = used_up()
+        counts = retention.remove_outreach(connection, before=NOW - timedelta(days=30), as_of=NOW)
+        assert used_up() == before
+    finally:
+        close_all()
+    # Not for nothing: of most triggers nobody asks any more after a year.
+    over = 2 * (len(vocabulary.TRIGGERS) - len(retention.KEPT_FOR_EVER))
+    assert (counts[DELIVERIES], counts[WITHHELD]) == (over, 3 * over)
 
 
 # --- Decisions and files.
