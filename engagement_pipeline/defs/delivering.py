@@ -55,7 +55,7 @@ class WarehouseLedger:
     ) -> Collection[str]:
         message, receipt = attempt.message, attempt.receipt
         opt_out: dict[str, Any] | None = None
-        if receipt.outcome == "gone":
+        if receipt.outcome == "gone" and ending.status == "cancelled":
             whose = {"org_id": message.org_id, "user_id": message.user_id}
             opt_out = {**whose, "message_id": message.message_id, "opted_out_at": at}
             opt_out["channel"] = attempt.channel

@@ -28,6 +28,11 @@ MAX_ATTEMPTS = 3
 LONGEST_WAIT_SECONDS = 60.0
 """Who asks for more is left alone by this run."""
 
+MOST_GONE_IN_A_ROW = 2
+"""Members in a row who may be gone (410) without one accepted; with the next the run stops."""
+
+TOO_MANY_GONE = "HTTP 410 for one member after another: the address was probably given up"
+
 REST = timedelta(minutes=15)
 """How long a message waits that met a wrong address, or in whose hands the breaker opened: the next
 run begins with another, as it may be this one that the receiver cannot take."""
@@ -149,6 +154,7 @@ class _Run:
     _tried: int = 0
     _done: set[str] = field(default_factory=set)
     _gone: set[tuple[str, str]] = field(default_factory=set)
+    _gone_in_a_row: int = 0
     _lost: tuple[str, str] | None = None  # whom a wrong address was met for, nothing accepted since
     _since: defaultdict[tuple[str, str], dict[str, datetime]] = field(init=False)
     _ends: datetime | None = None
@@ -258,10 +264,16 @@ class _Run:
         match receipt.outcome:
             case "accepted":
                 self._lost = None
+                self._gone_in_a_row = 0
                 if self.channel.delivers_at_once:
                     return Ending("delivered", sent_at=at, delivered_at=at), None
                 return Ending("sent", sent_at=at), None
             case "gone":
+                self._gone_in_a_row += 1
+                if self._gone_in_a_row > MOST_GONE_IN_A_ROW:
+                    # An address that was given up says so of everybody.
+                    self._stop("misconfigured", TOO_MANY_GONE)
+                    return Ending("scheduled", send_at=at + REST), None
                 return Ending("cancelled", reason="channel_opted_out"), None
             case "refused":
                 return Ending("failed"), None
@@ -304,6 +316,8 @@ class _Run:
             self._since[member][message.message_id] = attempt.attempted_at
         if receipt.outcome == "misconfigured":
             self.misconfigured[receipt.error or receipt.outcome] += 1
+        elif receipt.outcome == "gone" and ending.reason is None:
+            self.misconfigured[TOO_MANY_GONE] += 1
         if ending.sent_at is not None:
             self.sent += 1
             self._since[member][message.message_id] = ending.sent_at

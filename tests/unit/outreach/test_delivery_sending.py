@@ -85,7 +85,7 @@ class MemoryLedger:
         entry.message = replace(entry.message, status=ending.status, **given)
         entry.reason, entry.sent_at = ending.reason, ending.sent_at
         entry.delivered_at = ending.delivered_at
-        if attempt.receipt.outcome != "gone":
+        if attempt.receipt.outcome != "gone" or ending.status != "cancelled":
             return []
         others = [
             other
@@ -343,6 +343,25 @@ def test_a_receiver_that_is_busy_is_not_taken_for_a_broken_one() -> None:
     found = world(*some(4), script=[LIMITED] * 9)
     report = found.run()
     assert (report.failed, report.sent, report.breaker) == (3, 1, Breaker())
+
+
+GONE = Receipt("gone", 410, "HTTP 410")
+
+
+def test_an_address_that_was_given_up_opts_out_two_members_and_no_more() -> None:
+    found = world(*some(5), script=[GONE] * 5)
+    report = found.run()
+    assert report.cancelled == {"channel_opted_out": 2}
+    assert (report.stopped_by, report.put_off, report.left) == ("misconfigured", 1, 2)
+    assert found.ledger.statuses() == ["cancelled"] * 2 + ["scheduled"] * 3
+
+
+def test_members_who_are_gone_among_others_stop_nothing() -> None:
+    accepted = Receipt("accepted", 200)
+    found = world(*some(7), script=[GONE, GONE, accepted, GONE, GONE, accepted, GONE])
+    report = found.run()
+    assert (report.cancelled, report.sent) == ({"channel_opted_out": 5}, 2)
+    assert report.stopped_by is None
 
 
 WRONG = Receipt("misconfigured", 404, "HTTP 404: nothing is there")
