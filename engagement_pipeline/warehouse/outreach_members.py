@@ -26,10 +26,10 @@ interaction one that many use."""
 TOPIC_DAYS = 14
 """How long ago an event may have been for its title to be a topic still."""
 
-_USED_FOR = timedelta(days=366)
-"""How long an occasion may come again, but for those of `_EVER`: who has been away for longer is
-not called back."""
-_EVER = ("feature", "milestone_near")
+OCCASIONS_KEPT_FOR = timedelta(days=366)
+"""How long an occasion may come again, but for those of `KEPT_FOR_EVER`: who has been away for
+longer is not called back."""
+KEPT_FOR_EVER = ("feature", "milestone_near")
 
 _AMONG = "outreach_among"
 _SENT = ", ".join(f"'{status}'" for status in vocabulary.SENT_STATUSES)
@@ -197,7 +197,7 @@ _REACHED_FOR = timedelta(days=60)
 _PART = "hash(m.org_id, m.user_id) % {parts} AS part,"
 _MAY_COME_AGAIN = (
     "(m.planned_at > $used_since OR m.trigger IN ("
-    + ", ".join(f"'{trigger}'" for trigger in _EVER)
+    + ", ".join(f"'{trigger}'" for trigger in KEPT_FOR_EVER)
     + "))"
 )
 _OCCASIONS = f"""
@@ -379,7 +379,7 @@ def _prepare(
         "channel": reading.channel,
         "since": now - reading.caps_reach,
         "fresh_since": now - reading.fresh_for,
-        "used_since": now - _USED_FOR,
+        "used_since": now - OCCASIONS_KEPT_FOR,
         "reached_since": now - _REACHED_FOR,
         "gamification_enabled": reading.gamification_enabled,
         **named,

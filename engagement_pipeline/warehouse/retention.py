@@ -5,11 +5,12 @@ setting; what has to be done before, and Dagster's own records of runs, belong t
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from engagement_pipeline.contracts import contract
 from engagement_pipeline.warehouse.connection import Connection, transaction
+from engagement_pipeline.warehouse.outreach_members import KEPT_FOR_EVER, OCCASIONS_KEPT_FOR
 
 INTERACTIONS = contract("raw.interactions")
 SCORED = contract("behavior.interactions_scored")
@@ -20,12 +21,6 @@ DELIVERIES = contract("outreach.deliveries")
 WITHHELD = contract("outreach.withheld")
 OUTCOMES = contract("outreach.outcomes")
 
-OCCASIONS_KEPT_FOR = timedelta(days=366)
-"""So long what used up an occasion stays at least: `outreach_members` looks back as far. The caps
-reach 365 days at most, and so do loops, which learn from outcomes."""
-
-KEPT_FOR_EVER = ("feature", "milestone_near")
-"""Triggers of occasions that never come again."""
 
 _TEXT = "text"
 # The values that a row was quarantined for have to be told from each other as before, and the row
